@@ -1,0 +1,302 @@
+"""Every setting of the server: its name, default, unit and one sentence.
+
+A setting comes from the environment (`MAINSTEM_` and the field's name in capitals), else from the TOML file that
+`MAINSTEM_CONFIG` names (a key with the field's name), else it has its default. A name that nobody knows is refused,
+because a misspelt limit that is silently ignored is worse than a server that does not start.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from mainstem.errors import Invalid
+
+PREFIX = "MAINSTEM_"
+CONFIG_VARIABLE = "MAINSTEM_CONFIG"
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)", re.IGNORECASE)
+_SIZES = {"kib": _KIB, "mib": _MIB, "gib": _GIB}
+
+_HIDDEN = ("admin_password", "api_key")
+
+
+type _Email = Annotated[str, Meta(pattern=r"^\S+@\S+$")]
+type _Password = Annotated[str, Meta(min_length=8)]
+type _ApiKey = Annotated[str, Meta(pattern=r"^ms_[A-Za-z0-9_-]{16,128}$")]
+
+
+def _text(sentence: str, pattern: str | None = None) -> Meta:
+    return Meta(description=sentence, pattern=pattern)
+
+
+def _seconds(sentence: str, at_least: float = 0.001, at_most: float | None = None) -> Meta:
+    return Meta(description=sentence, ge=at_least, le=at_most, extra={"unit": "seconds"})
+
+
+def _bytes(sentence: str, at_least: int = 1) -> Meta:
+    return Meta(description=sentence, ge=at_least, extra={"unit": "bytes"})
+
+
+def _count(sentence: str, unit: str, at_least: int = 1, at_most: int | None = None) -> Meta:
+    return Meta(description=sentence, ge=at_least, le=at_most, extra={"unit": unit})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the operator chose. Bytes may also be written as `16MiB`; relative paths begin where the server starts."""
+
+    # Where the server is
+
+    host: Annotated[str, _text("The address to listen on; `0.0.0.0` is every IPv4 address of the machine.", r"\S")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[
+        int, _count("The TCP port to listen on; 0 takes any that is free.", "port", at_least=0, at_most=65_535)
+    ] = 8082
+    data: Annotated[Path, _text("The folder that holds everything the server keeps.")] = Path("mainstem-data")
+
+    # The first start
+
+    admin_email: Annotated[
+        _Email | None, _text("The administrator's email at the first start; `admin@localhost` if not given.")
+    ] = None
+    admin_password: Annotated[
+        _Password | None, _text("The administrator's password at the first start; made and shown once if not given.")
+    ] = None
+    api_key: Annotated[
+        _ApiKey | None,
+        _text("The first API key (`ms_` and 16 to 128 letters, digits, `-` or `_`); made and shown once if not given."),
+    ] = None
+
+    # What is logged
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _text("The least severity that is logged.")] = (
+        "info"
+    )
+    log_format: Annotated[
+        Literal["auto", "json", "console"], _text("How log lines look; `auto` is JSON unless a terminal reads them.")
+    ] = "auto"
+
+    # What a client may send
+
+    body_bytes_max: Annotated[
+        int, _bytes("The largest request body, counted while it is read and after decompression.", 1_024)
+    ] = 16 * _MIB
+    event_bytes_max: Annotated[int, _bytes("The largest event, as JSON.", 64)] = _MIB
+    batch_events_max: Annotated[int, _count("The most events in one request.", "events")] = 10_000
+    connections_max: Annotated[
+        int, _count("The most connections at once; more are answered with 503 and closed.", "connections")
+    ] = 4_096
+    header_timeout_s: Annotated[
+        float, _seconds("How long a client may take to send a request's headers before it is cut off.")
+    ] = 10
+    body_timeout_s: Annotated[
+        float, _seconds("How long a client may pause while it sends a request's body before it is cut off.")
+    ] = 30
+    keep_alive_s: Annotated[float, _seconds("How long an idle connection is kept open for the next request.")] = 65
+    shutdown_timeout_s: Annotated[
+        float, _seconds("How long a stopping server waits for requests that are under way.")
+    ] = 10
+    token_lifetime_s: Annotated[int, _seconds("How long a token from signing in is good.", at_least=1)] = 3_600
+
+    # How long events are kept
+
+    retention_days: Annotated[
+        int,
+        _count(
+            "How long events are kept, counted from their arrival, in streams that set nothing else.",
+            "days",
+            at_most=36_500,
+        ),
+    ] = 90
+    dedupe_window_s: Annotated[
+        int,
+        _seconds(
+            "How long an `event_id` is remembered to recognise a repeat, in streams that set nothing else.",
+            at_least=0,
+            at_most=604_800,
+        ),
+    ] = 86_400
+
+    # Queries
+
+    query_threads: Annotated[int, _count("How many threads a query may use.", "threads")] = 2
+    query_memory_bytes: Annotated[
+        int, _bytes("How much memory all queries together may take before they spill to disk.", 64 * _MIB)
+    ] = 512 * _MIB
+    query_timeout_s: Annotated[
+        float, _seconds("How long a query may run before it is stopped and answered with 503.")
+    ] = 30
+    queries_max: Annotated[
+        int, _count("The most queries that run or wait at once; more are answered with 429.", "queries")
+    ] = 64
+
+    # The log
+
+    segment_events: Annotated[
+        int, _count("How many events are live before they are sealed into a segment.", "events", at_least=16)
+    ] = 131_072
+    segment_bytes: Annotated[
+        int, _bytes("How much event text is live before it is sealed into a segment.", 64 * _KIB)
+    ] = 48 * _MIB
+    seal_age_s: Annotated[
+        float, _seconds("How old the oldest live event may get before it is sealed, however few there are.")
+    ] = 900
+    unsealed_events_max: Annotated[
+        int, _count("How many events may wait for sealing before writers have to wait, too.", "events", at_least=32)
+    ] = 600_000
+    unsealed_bytes_max: Annotated[
+        int, _bytes("How much event text may wait for sealing before writers have to wait, too.", 128 * _KIB)
+    ] = 256 * _MIB
+    disk_free_bytes_min: Annotated[
+        int, _bytes("The free space below which writes are refused with 503, until there is room again.", 0)
+    ] = 256 * _MIB
+    row_group_cache_bytes: Annotated[
+        int, _bytes("How much memory keeps pieces of segments that were read of late.", 0)
+    ] = 64 * _MIB
+    compaction_events: Annotated[
+        int, _count("Segments are merged until they hold about so many events.", "events", at_least=16)
+    ] = 1_048_576
+    maintain_every_s: Annotated[
+        float, _seconds("How often the log looks for events past retention and segments to merge.")
+    ] = 30
+
+    def __repr__(self) -> str:
+        """Everything but the secrets: settings end up in logs and tracebacks."""
+        shown = [
+            f"{name}={'<hidden>' if name in _HIDDEN and value is not None else repr(value)}"
+            for name in self.__struct_fields__
+            for value in [getattr(self, name)]
+        ]
+        return f"Settings({', '.join(shown)})"
+
+
+class Description(NamedTuple):
+    """One setting, as documentation shows it."""
+
+    name: str
+    variable: str
+    default: object
+    unit: str
+    """What the number counts; empty for what is no number."""
+    sentence: str
+
+
+def describe() -> list[Description]:
+    """Every setting, in the order in which a reader wants them."""
+    return [
+        Description(
+            field.name,
+            PREFIX + field.name.upper(),
+            field.default,
+            str((_meta(field).extra or {}).get("unit", "")),
+            _meta(field).description or "",
+        )
+        for field in msgspec.structs.fields(Settings)
+    ]
+
+
+def load_settings(environ: Mapping[str, str] = os.environ, config_path: Path | None = None) -> Settings:
+    """The settings from a TOML file and the environment, which wins.
+
+    `config_path` is used instead of `MAINSTEM_CONFIG`. Raises Invalid, naming the variable or the key that is wrong.
+    """
+    path = config_path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    chosen: dict[str, _Choice] = {}
+    if path is not None:
+        chosen |= _from_file(path)
+    chosen |= _from_environment(environ)
+    values = {name: _checked(name, choice) for name, choice in chosen.items()}
+    return _consistent(Settings(**values))  # type: ignore[arg-type]  # each value was converted to its field's type
+
+
+class _Choice(NamedTuple):
+    source: str
+    """What the operator wrote it under: the variable, or the key and its file."""
+    value: object
+
+
+def _from_file(path: Path) -> dict[str, _Choice]:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Invalid(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid(f"The configuration file {path} is not valid TOML: {error}.") from error
+    known = Settings.__struct_fields__
+    for key in table:
+        if key not in known:
+            raise Invalid(f"{path}: there is no setting `{key}`{_near(key, known)}.", setting=key)
+    return {key: _Choice(f"`{key}` in {path}", value) for key, value in table.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Choice]:
+    names = {PREFIX + name.upper(): name for name in Settings.__struct_fields__}
+    known = [*names, CONFIG_VARIABLE]
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            raise Invalid(f"There is no setting {variable}{_near(variable, known)}.", setting=variable)
+    # An empty variable is how shells and compose files say "not set".
+    return {name: _Choice(variable, environ[variable]) for variable, name in names.items() if environ.get(variable)}
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else "; `docs/reference/settings.md` lists them all"
+
+
+def _checked(name: str, choice: _Choice) -> object:
+    field = _FIELDS[name]
+    value = choice.value
+    if (_meta(field).extra or {}).get("unit") == "bytes" and isinstance(value, str):
+        value = _size(value)
+    try:
+        # The environment knows nothing but text, so text may stand for a number.
+        return msgspec.convert(value, field.type, strict=not isinstance(value, str), dec_hook=_path)
+    except msgspec.ValidationError as error:
+        given = "" if name in _HIDDEN else f" It is {choice.value!r}."
+        raise Invalid(f"{choice.source} is wrong: {error}.{given}", setting=name) from error
+
+
+def _size(text: str) -> str | int:
+    match = _SIZE.fullmatch(text.strip())
+    return int(match[1]) * _SIZES[match[2].lower()] if match else text
+
+
+def _path(kind: type, value: object) -> object:
+    assert kind is Path
+    if not isinstance(value, str) or not value:
+        raise ValueError("Expected the path of a folder")
+    return Path(value).expanduser()
+
+
+def _consistent(settings: Settings) -> Settings:
+    """Limits that only make sense together."""
+    for smaller, larger in (
+        ("event_bytes_max", "body_bytes_max"),
+        ("segment_events", "unsealed_events_max"),
+        ("segment_bytes", "unsealed_bytes_max"),
+    ):
+        if getattr(settings, smaller) > getattr(settings, larger):
+            raise Invalid(
+                f"`{smaller}` is {getattr(settings, smaller)}, more than `{larger}` allows"
+                f" ({getattr(settings, larger)}): lower the first or raise the second.",
+                setting=smaller,
+            )
+    return settings
+
+
+def _meta(field: msgspec.structs.FieldInfo) -> Meta:
+    meta = field.type.__metadata__[0]
+    assert isinstance(meta, Meta)
+    return meta
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}

@@ -1,0 +1,103 @@
+"""Settings: where they come from, and what is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mainstem.errors import Invalid
+from mainstem.settings import Settings, describe, load_settings
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "mainstem.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_anything_every_setting_has_its_default() -> None:
+    assert load_settings({}) == Settings()
+    assert (Settings().host, Settings().port, Settings().data) == ("127.0.0.1", 8082, Path("mainstem-data"))
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    path = toml(tmp_path, 'port = 9000\nhost = "0.0.0.0"\n')
+
+    settings = load_settings({"MAINSTEM_CONFIG": str(path), "MAINSTEM_PORT": "9001"})
+
+    assert (settings.host, settings.port) == ("0.0.0.0", 9001)
+
+
+def test_a_path_that_is_given_wins_over_the_one_in_the_environment(tmp_path: Path) -> None:
+    path = toml(tmp_path, "port = 9000")
+
+    assert load_settings({"MAINSTEM_CONFIG": "/nowhere.toml"}, path).port == 9000
+
+
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    assert load_settings({"MAINSTEM_PORT": "", "MAINSTEM_CONFIG": ""}) == Settings()
+
+
+def test_bytes_may_be_written_with_a_unit(tmp_path: Path) -> None:
+    assert load_settings({"MAINSTEM_BODY_BYTES_MAX": "32 MiB"}).body_bytes_max == 32 << 20
+    assert load_settings({}, toml(tmp_path, 'body_bytes_max = "2GiB"')).body_bytes_max == 2 << 30
+
+
+def test_a_misspelt_variable_is_refused_with_the_name_it_resembles() -> None:
+    with pytest.raises(Invalid, match=r"no setting MAINSTEM_PROT; did you mean MAINSTEM_PORT\?"):
+        load_settings({"MAINSTEM_PROT": "9000"})
+
+
+def test_a_misspelt_key_is_refused_with_the_name_it_resembles(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"no setting `retention_day`; did you mean retention_days\?"):
+        load_settings({}, toml(tmp_path, "retention_day = 30"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MAINSTEM_PORT", "http"),
+        ("MAINSTEM_PORT", "65536"),
+        ("MAINSTEM_BODY_BYTES_MAX", "32 parsecs"),
+        ("MAINSTEM_LOG_LEVEL", "loud"),
+        ("MAINSTEM_ADMIN_EMAIL", "nobody"),
+        ("MAINSTEM_API_KEY", "secret"),
+        ("MAINSTEM_RETENTION_DAYS", "0"),
+        ("MAINSTEM_DEDUPE_WINDOW_S", "604801"),
+        ("MAINSTEM_QUERY_TIMEOUT_S", "nan"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_under_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(Invalid, match=f"^{variable} is wrong"):
+        load_settings({variable: value})
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(Invalid, match="`event_bytes_max` is 2097152, more than `body_bytes_max` allows"):
+        load_settings({"MAINSTEM_EVENT_BYTES_MAX": "2MiB", "MAINSTEM_BODY_BYTES_MAX": "1MiB"})
+
+
+@pytest.mark.parametrize("text", ["port = ", "[port]\nx = 1", "port = true", "port = 1.5", "data = 3", 'data = ""'])
+def test_a_file_that_is_wrong_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Invalid, match=re.escape("mainstem.toml")):
+        load_settings({}, toml(tmp_path, text))
+
+
+def test_a_file_that_is_missing_is_refused() -> None:
+    with pytest.raises(Invalid, match="cannot be read: No such file"):
+        load_settings({"MAINSTEM_CONFIG": "/nowhere/mainstem.toml"})
+
+
+def test_no_secret_is_shown() -> None:
+    secrets = {"MAINSTEM_ADMIN_PASSWORD": "correct horse", "MAINSTEM_API_KEY": "ms_0123456789abcdef"}
+
+    assert not any(secret in repr(load_settings(secrets)) for secret in secrets.values())
+    with pytest.raises(Invalid) as refusal:
+        load_settings({"MAINSTEM_ADMIN_PASSWORD": "2short"})
+    assert "2short" not in str(refusal.value)
+
+
+def test_every_setting_has_a_sentence_and_every_number_a_unit() -> None:
+    for setting in describe():
+        assert setting.sentence.endswith("."), setting.name
+        assert bool(setting.unit) == isinstance(setting.default, int | float), setting.name
