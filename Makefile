@@ -1,0 +1,97 @@
+# One command for each thing; continuous integration runs the same. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+python := .venv/bin/python
+uv := scripts/uv
+install := $(uv) pip install --quiet --python $(python)
+compile := $(uv) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+# Stamps say what is installed, so that a second `make test` starts at once.
+made := .venv/.made
+serving := .venv/.serving
+developing := .venv/.developing
+benchmarking := .venv/.benchmarking
+
+.PHONY: help
+help: ## List these commands
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: $(developing) ## Make .venv with everything to run, test and change mainstem
+
+.PHONY: run
+run: $(serving) ## Run the server on http://127.0.0.1:8082, data in ./mainstem-data
+	.venv/bin/mainstem serve
+
+.PHONY: demo
+demo: $(serving) ## Load 336,776 real flights into a server of its own and ask five questions of them
+	.venv/bin/mainstem demo
+
+.PHONY: test
+test: $(developing) ## Run all tests
+	.venv/bin/pytest
+
+.PHONY: check
+check: $(developing) ## Check format, lint, types, import rules, and that documents and code agree
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest -q tests/test_repository.py
+
+.PHONY: format
+format: $(developing) ## Format the code, and mend what the linter can mend
+	.venv/bin/ruff check --fix-only --quiet
+	.venv/bin/ruff format
+
+.PHONY: crash
+crash: $(developing) ## Kill the server 1,000 times under load and look for lost events (about an hour)
+	MAINSTEM_TEST_KILLS=1000 .venv/bin/pytest -s tests/crash
+
+.PHONY: bench
+bench: $(benchmarking) ## Measure against Redis, NATS and PostgreSQL; writes benchmarks/RESULTS.md (15 minutes)
+	$(python) -m benchmarks
+
+.PHONY: bench-quick
+bench-quick: $(benchmarking) ## The main ratios in under two minutes
+	$(python) -m benchmarks --quick
+
+.PHONY: lock
+lock: ## Pin the newest dependencies that pyproject.toml allows, with hashes
+	$(uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --upgrade requirements/bootstrap.in -o requirements/bootstrap.lock
+	$(compile) --upgrade pyproject.toml --group build -o requirements/run.lock
+	$(compile) --upgrade pyproject.toml --group build --group dev -c requirements/run.lock -o requirements/dev.lock
+	$(compile) --upgrade pyproject.toml --group build --group dev --group bench -c requirements/dev.lock \
+		-o requirements/bench.lock
+
+.PHONY: clean
+clean: ## Remove what these commands made, but no data
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis dist build
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(made): .python-version scripts/make-venv
+	scripts/make-venv
+	@touch $@
+
+# The project itself is installed editable: a change in src/ takes effect at the next start.
+define install_lock
+	$(install) --require-hashes --requirements $<
+	$(install) --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+$(serving): requirements/run.lock pyproject.toml $(made)
+	$(install_lock)
+
+$(developing): requirements/dev.lock pyproject.toml $(made)
+	$(install_lock)
+	@touch $(serving)
+
+$(benchmarking): requirements/bench.lock pyproject.toml $(made)
+	$(install_lock)
+	@touch $(serving) $(developing)
