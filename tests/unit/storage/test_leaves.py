@@ -4,7 +4,7 @@ import duckdb
 import msgspec
 import pytest
 
-from mainstem.storage import leaves
+from mainstem.storage import Path, leaves
 from mainstem.storage.leaves import Columns
 
 
@@ -79,7 +79,7 @@ def test_columns_of_two_leaves_never_collide() -> None:
 def test_columns_are_read_beside_leaves_of_both_sources() -> None:
     """`data` and `metadata` are parsed once each, and other columns pass through, filtered."""
     rows = """(VALUES (1, '{"a":1,"b":2}', '{"a":3}'), (2, '{"a":4}', NULL)) AS events(seq, data, metadata)"""
-    wanted = {
+    wanted: dict[Path, Columns] = {
         ("data", "a"): Columns("n0", "t0"),
         ("metadata", "a"): Columns("n1", "t1"),
         ("data", "b"): Columns("n2", "t2"),
