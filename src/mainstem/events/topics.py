@@ -1,0 +1,298 @@
+"""Topics: made, found, changed and dropped, each by somebody who may."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mainstem.clock import SECOND_US, Clock
+from mainstem.errors import Denied, Invalid
+from mainstem.events import tables
+from mainstem.events.model import (
+    DEDUPE_WINDOW_S_MAX,
+    DESCRIPTION_CHARACTERS_MAX,
+    RETENTION_DAYS_MAX,
+    SCHEMA_BYTES_MAX,
+    Activity,
+    Topic,
+    TopicChanges,
+    TopicDefaults,
+    TopicDraft,
+    TopicExists,
+    TopicNotFound,
+    TopicPage,
+    TopicStatus,
+    check_topic_name,
+)
+from mainstem.identity import Action, Directory, Principal, Right, Verdict, decide
+from mainstem.ids import TopicId
+from mainstem.storage import Log, Records
+
+ACTIVE_WITHIN_S = 300
+_WRITERS_REMEMBERED = 100_000
+
+
+class Topics:
+    """All topics, known by name in memory, kept in Records.
+
+    A topic that another process made is found when it is first asked for.
+    """
+
+    def __init__(
+        self, records: Records, log: Log, directory: Directory, clock: Clock, defaults: TopicDefaults | None = None
+    ) -> None:
+        self._records = records
+        self._log = log
+        self._directory = directory
+        self._clock = clock
+        self._defaults = defaults or TopicDefaults()
+        self._by_name: dict[str, Topic] = {}
+        self._changing = asyncio.Lock()
+        self._writable: dict[tuple[str, str], Topic] = {}
+        self._writable_epoch = -1
+
+    async def open(self) -> None:
+        """Load every topic and tell the log how long each keeps its events."""
+        async with self._records.read() as rows:
+            for row in await rows.execute(select(tables.topics)):
+                self._remember(Topic(**row._mapping))
+
+    # To write and to read
+
+    def writable(self, principal: Principal, name: str) -> Topic | None:
+        """The topic when it is already known that this principal may write to it; else ask `for_writing`.
+
+        Costs no I/O. The answer holds until an account, key or grant changes.
+        """
+        if self._writable_epoch != self._directory.epoch:
+            self._writable.clear()
+            self._writable_epoch = self._directory.epoch
+        return self._writable.get((principal.credential, name))
+
+    async def for_writing(self, principal: Principal, name: str) -> Topic:
+        """The topic, made on the spot when there is none and the credential may make topics.
+
+        Raises Denied without the scope or right to write, TopicNotFound when it may not even know of the topic.
+        """
+        epoch = self._directory.epoch
+        topic = await self._find(name)
+        if topic is None:
+            topic = await self._create_by_first_event(principal, name)
+        await self._require(principal, Action.WRITE, topic)
+        self._remember_writer(principal, topic, epoch)
+        return topic
+
+    async def for_reading(self, principal: Principal, name: str) -> Topic:
+        """Raises Denied without the scope or right to read, TopicNotFound when it may not even know of the topic."""
+        return await self._for(principal, Action.READ, name)
+
+    # To manage
+
+    async def create(self, principal: Principal, draft: TopicDraft) -> Topic:
+        """Make a topic whose creator has every right on it. Raises TopicExists, Invalid, Denied."""
+        _check(draft)
+        _allow(decide(principal, Action.CREATE, draft.name, Right.NONE), Action.CREATE, draft.name)
+        async with self._changing:
+            if await self._find(draft.name) is not None:
+                raise TopicExists(draft.name)
+            topic = await self._insert(principal, draft)
+        if topic is None:
+            raise TopicExists(draft.name)
+        return topic
+
+    async def get(self, principal: Principal, name: str) -> Topic:
+        """What a topic is like, for those who may read or manage it."""
+        topic = await self._known(name)
+        right = await self._right(principal, topic)
+        verdict = decide(principal, Action.MANAGE, name, right)
+        if verdict is not Verdict.ALLOW:
+            verdict = decide(principal, Action.READ, name, right)
+        _allow(verdict, Action.READ, name)
+        return topic
+
+    async def list(self, principal: Principal, *, limit: int = 100, from_name: str = "") -> TopicPage:
+        """Topics that this principal may read or manage, by name."""
+        rights = {} if principal.is_admin else await self._directory.rights(principal.account)
+        page: list[Topic] = []
+        for name in sorted(name for name in self._by_name if name >= from_name):
+            topic = self._by_name[name]
+            right = Right.ADMIN if principal.is_admin else rights.get(topic.id, Right.NONE)
+            if Verdict.ALLOW not in (decide(principal, action, name, right) for action in (Action.READ, Action.MANAGE)):
+                continue
+            if len(page) == limit:
+                return TopicPage(page, name)
+            page.append(topic)
+        return TopicPage(page, None)
+
+    async def update(self, principal: Principal, name: str, changes: TopicChanges) -> Topic:
+        """Change what is set in `changes`; the topic as it is afterwards."""
+        _check(changes)
+        values = {
+            field: value for field, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET
+        }
+        async with self._changing:
+            topic = await self._for(principal, Action.MANAGE, name)
+            if values:
+                async with self._records.begin() as tx:
+                    await tx.execute(update(tables.topics).where(tables.topics.c.id == topic.id).values(**values))
+                topic = msgspec.structs.replace(topic, **values)
+                self._remember(topic)
+                self._writable.clear()
+        return topic
+
+    async def delete(self, principal: Principal, name: str) -> None:
+        """Drop a topic with its events and everybody's rights on it, for good.
+
+        The events go before the row: after a crash in between there is an empty topic that can be deleted again,
+        and not events that nobody can name.
+        """
+        async with self._changing:
+            topic = await self._for(principal, Action.MANAGE, name)
+            del self._by_name[name]
+            self._writable.clear()
+            try:
+                await self._log.drop(topic.id)
+                async with self._records.begin() as tx:
+                    await self._directory.forget_topic(tx, topic.id)
+                    await tx.execute(delete(tables.topics).where(tables.topics.c.id == topic.id))
+            except BaseException:
+                self._by_name[name] = topic
+                raise
+
+    async def status(self, principal: Principal, name: str) -> TopicStatus:
+        topic = await self.get(principal, name)
+        state = self._log.state(topic.id)
+        return TopicStatus(
+            name=topic.name,
+            activity=_activity(topic, state.last_arrived_us, self._clock()),
+            events=state.next_idx,
+            rate_per_s=state.rate_per_s,
+            last_ts_us=state.last_ts_us,
+            lag_s=0.0,
+        )
+
+    def all(self) -> list[Topic]:
+        """Every topic there is, for the server itself; a principal asks `list`."""
+        return list(self._by_name.values())
+
+    # Within
+
+    async def _create_by_first_event(self, principal: Principal, name: str) -> Topic:
+        check_topic_name(name)
+        _allow(decide(principal, Action.WRITE, name, Right.ADMIN), Action.WRITE, name)
+        if decide(principal, Action.CREATE, name, Right.NONE) is not Verdict.ALLOW:
+            raise TopicNotFound(name)
+        async with self._changing:  # a hundred first events at once make one topic
+            topic = await self._find(name) or await self._insert(principal, TopicDraft(name))
+        return topic or await self._known(name)
+
+    async def _insert(self, principal: Principal, draft: TopicDraft) -> Topic | None:
+        """The new topic, or None when another process was quicker."""
+        defaults = self._defaults
+        values: dict[str, Any] = {
+            "name": draft.name,
+            "description": draft.description,
+            "schema": draft.schema,
+            "retention_days": defaults.retention_days if draft.retention_days is msgspec.UNSET else draft.retention_days,
+            "dedupe_window_s": (
+                defaults.dedupe_window_s if draft.dedupe_window_s is msgspec.UNSET else draft.dedupe_window_s
+            ),
+            "paused": draft.paused,
+            "created_us": self._clock(),
+            "owner": principal.account,
+        }
+        try:
+            async with self._records.begin() as tx:
+                topic_id = await _insert_row(tx, values)
+                await self._directory.grant(tx, principal.account, topic_id, Right.ADMIN)
+        except IntegrityError:
+            return None
+        topic = Topic(id=topic_id, **values)
+        self._remember(topic)
+        return topic
+
+    async def _for(self, principal: Principal, action: Action, name: str) -> Topic:
+        topic = await self._known(name)
+        await self._require(principal, action, topic)
+        return topic
+
+    async def _known(self, name: str) -> Topic:
+        topic = await self._find(name)
+        if topic is None:
+            raise TopicNotFound(name)
+        return topic
+
+    async def _find(self, name: str) -> Topic | None:
+        topic = self._by_name.get(name)
+        if topic is None:
+            async with self._records.read() as rows:
+                row = (await rows.execute(select(tables.topics).where(tables.topics.c.name == name))).one_or_none()
+            if row is not None:
+                topic = Topic(**row._mapping)
+                self._remember(topic)
+        return topic
+
+    async def _right(self, principal: Principal, topic: Topic) -> Right:
+        if principal.is_admin:
+            return Right.ADMIN
+        return (await self._directory.rights(principal.account)).get(topic.id, Right.NONE)
+
+    async def _require(self, principal: Principal, action: Action, topic: Topic) -> None:
+        _allow(decide(principal, action, topic.name, await self._right(principal, topic)), action, topic.name)
+
+    def _remember(self, topic: Topic) -> None:
+        self._by_name[topic.name] = topic
+        age_s = None if topic.retention_days is None else topic.retention_days * 86_400.0
+        self._log.retain(topic.id, age_s, None)
+
+    def _remember_writer(self, principal: Principal, topic: Topic, epoch: int) -> None:
+        """Unless a right, or the topic, changed while we looked."""
+        if epoch != self._directory.epoch or self._by_name.get(topic.name) is not topic:
+            return
+        self.writable(principal, topic.name)  # drops what an older epoch left
+        if len(self._writable) >= _WRITERS_REMEMBERED:
+            self._writable.clear()
+        self._writable[principal.credential, topic.name] = topic
+
+
+async def _insert_row(tx: AsyncConnection, values: dict[str, Any]) -> TopicId:
+    result = await tx.execute(insert(tables.topics).values(**values).returning(tables.topics.c.id))
+    return TopicId(result.scalar_one())
+
+
+def _allow(verdict: Verdict, action: Action, name: str) -> None:
+    match verdict:
+        case Verdict.ALLOW:
+            return
+        case Verdict.HIDE:
+            raise TopicNotFound(name)
+        case Verdict.DENY:
+            raise Denied(
+                f"This credential may not {action.value} the stream; ask its owner, or use another credential",
+                stream_id=name,
+                action=action.value,
+            )
+
+
+def _activity(topic: Topic, last_arrived_us: int | None, now_us: int) -> Activity:
+    if topic.paused:
+        return Activity.PAUSED
+    if last_arrived_us is not None and now_us - last_arrived_us < ACTIVE_WITHIN_S * SECOND_US:
+        return Activity.ACTIVE
+    return Activity.IDLE
+
+
+def _check(wanted: TopicDraft | TopicChanges) -> None:
+    if isinstance(wanted, TopicDraft):
+        check_topic_name(wanted.name)
+    if isinstance(wanted.description, str) and len(wanted.description) > DESCRIPTION_CHARACTERS_MAX:
+        raise Invalid(f"A description has at most {DESCRIPTION_CHARACTERS_MAX} characters", field="description")
+    if isinstance(wanted.schema, bytes) and len(wanted.schema) > SCHEMA_BYTES_MAX:
+        raise Invalid(f"A schema has at most {SCHEMA_BYTES_MAX} bytes", field="schema")
+    if isinstance(wanted.retention_days, int) and not 1 <= wanted.retention_days <= RETENTION_DAYS_MAX:
+        raise Invalid(f"retention_days is 1 to {RETENTION_DAYS_MAX}, or null for ever", field="retention_days")
+    if isinstance(wanted.dedupe_window_s, int) and not 0 <= wanted.dedupe_window_s <= DEDUPE_WINDOW_S_MAX:
+        raise Invalid(f"dedupe_window_s is 0 to {DEDUPE_WINDOW_S_MAX} (7 days)", field="dedupe_window_s")
