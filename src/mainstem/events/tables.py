@@ -1,6 +1,6 @@
 """How topics are kept as rows. Names are unique; ids are never used again."""
 
-from sqlalchemy import Boolean, Column, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text
 
 metadata = MetaData()
 
@@ -14,7 +14,7 @@ topics = Table(
     Column("retention_days", Integer),
     Column("dedupe_window_s", Integer, nullable=False),
     Column("paused", Boolean, nullable=False),
-    Column("created_us", Integer, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
     Column("owner", Integer, nullable=False),
     sqlite_autoincrement=True,
 )

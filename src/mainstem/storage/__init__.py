@@ -1,6 +1,9 @@
 """Where things are kept: five ports, and the engines behind them."""
 
 from mainstem.storage.columns import SCHEMA, Draft, Drafts, Row, Text
+from mainstem.storage.embedded.records import SqliteRecords
+from mainstem.storage.layout import Layout
+from mainstem.storage.opening import Storage, open_storage
 from mainstem.storage.ports import (
     Analytics,
     BlobInfo,
@@ -33,6 +36,7 @@ __all__ = [
     "Drafts",
     "Health",
     "Hit",
+    "Layout",
     "Log",
     "LogFigures",
     "Note",
@@ -44,6 +48,9 @@ __all__ = [
     "Signals",
     "Snapshot",
     "Sql",
+    "SqliteRecords",
+    "Storage",
     "Text",
     "TopicState",
+    "open_storage",
 ]
