@@ -66,3 +66,73 @@ class Principal(msgspec.Struct, frozen=True):
     expires_us: int | None = None
     is_admin: bool = False
     """The account is the operator's: it has every right on every topic (its scopes still count)."""
+
+    @property
+    def is_key(self) -> bool:
+        """The credential is an API key, not a token from signing in."""
+        return self.credential.startswith("key_")
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Somebody who can sign in, or a program that has keys."""
+
+    id: AccountId
+    name: str
+    email: str | None
+    is_admin: bool
+    created_us: int
+
+
+class Key(msgspec.Struct, frozen=True):
+    """An API key as it may be shown: all but the key itself, which is kept nowhere."""
+
+    id: str
+    account: AccountId
+    name: str
+    scopes: frozenset[Scope]
+    tier: Tier
+    topics: frozenset[str] | None
+    expires_us: int | None
+    created_us: int
+    last_used_us: int | None
+    """True to half a minute."""
+
+
+class KeyDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A key to be made. What is None follows from whoever makes it."""
+
+    name: str
+    scopes: frozenset[Scope] | None = None
+    """None: to send and read events and to make streams, as far as the maker may himself."""
+    tier: Tier | None = None
+    """None: standard, or less where the maker has less."""
+    topics: frozenset[str] | None = None
+    """None: every topic that the maker's credential may touch."""
+    expires_us: int | None = None
+    """None: never, or with the key that makes it."""
+    account: AccountId | None = None
+    """None: the maker's own. Only an administrator may name another."""
+
+
+class KeyPage(msgspec.Struct, frozen=True):
+    """Some of the keys, oldest first, and where to go on."""
+
+    keys: list[Key]
+    next_cursor: str | None
+
+
+class Token(msgspec.Struct, frozen=True):
+    """What signing in gives."""
+
+    access_token: str
+    expires_in: int
+    """Seconds."""
+
+
+class FirstStart(msgspec.Struct, frozen=True):
+    """What the first start made, to be shown once."""
+
+    email: str
+    password: str | None
+    """None when the operator gave it."""
+    api_key: str

@@ -1,0 +1,483 @@
+"""The directory: who is there, what proves it, and what each may do."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import structlog
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mainstem.clock import Clock
+from mainstem.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated, Unavailable
+from mainstem.identity.model import (
+    Account,
+    FirstStart,
+    Key,
+    KeyDraft,
+    KeyPage,
+    Principal,
+    Right,
+    Scope,
+    Tier,
+    Token,
+)
+from mainstem.identity.passwords import Passwords
+from mainstem.identity.rights import grantable
+from mainstem.identity.tables import accounts, api_keys, changes, grants
+from mainstem.identity.tokens import Signer
+from mainstem.ids import AccountId, TopicId, random_id
+from mainstem.storage import Records
+
+KEY_PREFIX = "ms_"
+NAME_CHARACTERS_MAX = 100
+KEYS_PER_PAGE_MAX = 1_000
+
+_ASK_EVERY_S = 0.5
+_FLUSH_EVERY_S = 30
+_DEFAULT_EMAIL = "admin@localhost"
+
+_log = structlog.get_logger(__name__)
+
+OPERATOR = Principal(
+    account=AccountId(0),
+    name="operator",
+    credential="operator",
+    scopes=frozenset(Scope),
+    tier=Tier.UNLIMITED,
+    is_admin=True,
+)
+"""Whoever runs commands on the server's machine. It has no account, so it can own nothing."""
+
+
+class Directory:
+    """Accounts, keys, tokens and grants, kept in records and remembered until any process changes them.
+
+    Changes made here are seen at once, those of other processes within half a second while `watch` runs.
+    """
+
+    epoch: int
+    """Rises whenever an account, a key or a grant has changed: what was derived from them must be asked anew."""
+
+    def __init__(
+        self,
+        records: Records,
+        clock: Clock,
+        signing_key: bytes,
+        token_lifetime_s: int,
+        passwords: Passwords | None = None,
+    ) -> None:
+        self.epoch = 0
+        self._records = records
+        self._clock = clock
+        self._signer = Signer(signing_key, token_lifetime_s, clock)
+        self._passwords = passwords or Passwords()
+        self._version: int | None = None
+        self._changes: dict[str, int] = {}
+        self._known: dict[bytes, Principal] = {}
+        self._accounts: dict[AccountId, Account] = {}
+        self._rights: dict[AccountId, Mapping[TopicId, Right]] = {}
+        self._used: set[str] = set()
+
+    # Staying true
+
+    async def watch(self) -> None:
+        """Notice what other processes change, and note now and then which keys were used. Runs until cancelled."""
+        try:
+            while True:
+                for _ in range(int(_FLUSH_EVERY_S / _ASK_EVERY_S)):
+                    await asyncio.sleep(_ASK_EVERY_S)
+                    await _unless_unavailable(self._refresh)
+                await _unless_unavailable(self.flush)
+        finally:
+            await _unless_unavailable(self.flush)
+
+    async def flush(self) -> None:
+        """Write down which keys have been used since the last time."""
+        if not self._used:
+            return
+        used, self._used = self._used, set()
+        rows = update(api_keys).where(api_keys.c.id.in_(used)).values(last_used_us=self._clock())
+        async with self._records.begin() as tx:
+            await tx.execute(rows)
+
+    async def _refresh(self) -> None:
+        """Forget what has changed since the last time. Costs microseconds when nothing was committed."""
+        version = await self._records.version()
+        if version == self._version:
+            return
+        async with self._records.read() as rows:
+            counts = {row.kind: row.count_ for row in await rows.execute(_CHANGES)}
+        self._version = version
+        if counts == self._changes:
+            return
+        if counts["credentials"] != self._changes.get("credentials"):
+            self._known.clear()
+            self._accounts.clear()
+        self._rights.clear()
+        self._changes = counts
+        self.epoch += 1
+
+    # Proving who you are
+
+    def known_key(self, key: str | bytes) -> Principal | None:
+        """Who this key belongs to, when that was established since the last change and the key has not expired.
+
+        Costs no I/O, about half a microsecond. None means: ask `authenticate_key`.
+        """
+        principal = self._known.get(_digest(key))
+        if principal is None:
+            return None
+        if principal.expires_us is not None and self._clock() >= principal.expires_us:
+            return None
+        self._used.add(principal.credential)
+        return principal
+
+    async def authenticate_key(self, key: str) -> Principal:
+        """Who this key belongs to. Raises Unauthenticated when it is unknown, revoked or has expired."""
+        await self._refresh()
+        principal = self.known_key(key)
+        if principal is not None:
+            return principal
+        epoch = self.epoch
+        digest = _digest(key)
+        query = (
+            select(api_keys, accounts.c.name.label("account_name"), accounts.c.is_admin)
+            .join(accounts)
+            .where(api_keys.c.digest == digest)
+        )
+        async with self._records.read() as rows:
+            row = (await rows.execute(query)).one_or_none()
+        # The look-up compares digests: how long it takes tells nothing about a key. This makes it certain.
+        if row is None or not secrets.compare_digest(row.digest, digest) or row.revoked_us is not None:
+            raise Unauthenticated("The API key is not known here, or was revoked: use another.")
+        if row.expires_us is not None and self._clock() >= row.expires_us:
+            raise Unauthenticated("The API key has expired: use another.")
+        principal = _principal_of(row)
+        if epoch == self.epoch:  # else it may have been revoked while it was read
+            self._known[digest] = principal
+        self._used.add(principal.credential)
+        return principal
+
+    async def authenticate_token(self, token: str) -> Principal:
+        """Whose token this is. It has every scope of the account. Raises Unauthenticated."""
+        account_id, expires_us = self._signer.check(token)
+        await self._refresh()
+        account = await self._account(account_id)
+        if account is None:
+            raise Unauthenticated("The token's account is gone: sign in with another.")
+        return Principal(
+            account=account.id,
+            name=account.name,
+            credential=f"jwt_{account.id}",
+            scopes=frozenset(Scope) if account.is_admin else frozenset(Scope) - {Scope.ADMIN},
+            tier=Tier.UNLIMITED if account.is_admin else Tier.PROFESSIONAL,
+            expires_us=expires_us,
+            is_admin=account.is_admin,
+        )
+
+    async def sign_in(self, email: str, password: str) -> Token:
+        """A token for the account. Raises Unauthenticated, after the same time whether account or password is wrong."""
+        query = select(accounts.c.id, accounts.c.password_hash).where(accounts.c.email == email.strip().casefold())
+        async with self._records.read() as rows:
+            row = (await rows.execute(query)).one_or_none()
+        if not await self._passwords.matches(password, row.password_hash if row else None) or row is None:
+            raise Unauthenticated("The email or the password is wrong.")
+        return self._signer.issue(AccountId(row.id))
+
+    async def _account(self, account_id: AccountId) -> Account | None:
+        account = self._accounts.get(account_id)
+        if account is None:
+            epoch = self.epoch
+            async with self._records.read() as rows:
+                row = (await rows.execute(_ACCOUNT.where(accounts.c.id == account_id))).one_or_none()
+            if row is None:
+                return None
+            account = Account(**row._mapping)
+            if epoch == self.epoch:
+                self._accounts[account_id] = account
+        return account
+
+    # Accounts
+
+    async def bootstrap(self, email: str | None, password: str | None, api_key: str | None) -> FirstStart | None:
+        """Make the administrator and a first key with all scopes and no limit, unless there is an administrator.
+
+        What is not given is made up. The answer is the only chance to read it.
+        """
+        if await self._has_administrator():
+            return None
+        first = FirstStart(
+            email=_fold(email or _DEFAULT_EMAIL),
+            password=None if password else secrets.token_urlsafe(18),
+            api_key=api_key or _new_key(),
+        )
+        password_hash = await self._passwords.hash(password or first.password or "")
+        draft = KeyDraft(name="first key", scopes=frozenset(Scope), tier=Tier.UNLIMITED)
+        async with self._records.begin() as tx:
+            if await self._has_administrator(tx):
+                return None
+            is_taken = await tx.scalar(select(accounts.c.id).where(accounts.c.name == "admin"))
+            name = first.email if is_taken else "admin"
+            account = await self._insert_account(tx, name, first.email, password_hash, is_admin=True)
+            await self._insert_key(tx, account, draft, first.api_key)
+        await self._refresh()
+        return first
+
+    async def create_account(
+        self, name: str, *, email: str | None = None, password: str | None = None, is_admin: bool = False
+    ) -> Account:
+        """Raises Invalid, or Conflict when the name or email is taken. Without a password nobody can sign in to it."""
+        _check_name(name, "account")
+        if password is not None and email is None:
+            raise Invalid("An account with a password needs an email to sign in with.", field="email")
+        folded = None if email is None else _fold(email)
+        password_hash = None if password is None else await self._passwords.hash(password)
+        async with self._records.begin() as tx:
+            account = await self._insert_account(tx, name, folded, password_hash, is_admin=is_admin)
+        await self._refresh()
+        return account
+
+    async def accounts(self) -> list[Account]:
+        """All of them, oldest first."""
+        async with self._records.read() as rows:
+            return [Account(**row._mapping) for row in await rows.execute(_ACCOUNT.order_by(accounts.c.id))]
+
+    async def find_account(self, text: str) -> Account:
+        """The account with this name, email or number. Raises NotFound."""
+        match = (accounts.c.name == text) | (accounts.c.email == text.strip().casefold())
+        if text.isascii() and text.isdigit() and len(text) < 19:
+            match |= accounts.c.id == int(text)
+        async with self._records.read() as rows:
+            # A name may look like another's number: the name goes first.
+            row = (await rows.execute(_ACCOUNT.where(match).order_by(accounts.c.name != text).limit(1))).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no account {text!r}: `mainstem user list` shows those that exist.")
+        return Account(**row._mapping)
+
+    async def _has_administrator(self, tx: AsyncConnection | None = None) -> bool:
+        query = select(func.count()).select_from(accounts).where(accounts.c.is_admin)
+        if tx is not None:
+            return bool(await tx.scalar(query))
+        async with self._records.read() as rows:
+            return bool(await rows.scalar(query))
+
+    async def _insert_account(
+        self, tx: AsyncConnection, name: str, email: str | None, password_hash: str | None, *, is_admin: bool
+    ) -> Account:
+        created_us = self._clock()
+        row = insert(accounts).values(
+            name=name, email=email, password_hash=password_hash, is_admin=is_admin, created_us=created_us
+        )
+        try:
+            account = AccountId((await tx.execute(row.returning(accounts.c.id))).scalar_one())
+        except IntegrityError as error:
+            raise Conflict(f"There is already an account with the name {name!r} or its email.") from error
+        await _count_change(tx, "credentials")
+        return Account(id=account, name=name, email=email, is_admin=is_admin, created_us=created_us)
+
+    # Keys
+
+    async def create_key(self, principal: Principal, draft: KeyDraft) -> tuple[Key, str]:
+        """Make a key; its text is given out here and never again. Raises Denied when it would exceed the maker's."""
+        self._check_key(draft)
+        draft = grantable(principal, draft)
+        account = draft.account or principal.account
+        if account != principal.account and not _sees_all(principal):
+            raise Denied("Only an administrator makes keys for another account.", field="account")
+        text = _new_key()
+        async with self._records.begin() as tx:
+            row = (await tx.execute(_ACCOUNT.where(accounts.c.id == account))).one_or_none()
+            if row is None:
+                raise NotFound(f"There is no account {account}.", account=account)
+            key = await self._insert_key(tx, Account(**row._mapping), draft, text)
+        await self._refresh()
+        return key, text
+
+    async def keys(self, principal: Principal, *, limit: int = 100, cursor: str | None = None) -> KeyPage:
+        """Keys that were not revoked: his own, and everybody's for an administrator."""
+        _require_key_manager(principal)
+        if not 1 <= limit <= KEYS_PER_PAGE_MAX:
+            raise Invalid(f"`limit` is 1 to {KEYS_PER_PAGE_MAX}.", field="limit")
+        query = select(api_keys).where(api_keys.c.revoked_us.is_(None), api_keys.c.number > _parse_cursor(cursor))
+        if not _sees_all(principal):
+            query = query.where(api_keys.c.account == principal.account)
+        await self.flush()
+        async with self._records.read() as tx:
+            rows = (await tx.execute(query.order_by(api_keys.c.number).limit(limit + 1))).all()
+        return KeyPage(
+            [_key_of(row) for row in rows[:limit]], str(rows[limit - 1].number) if len(rows) > limit else None
+        )
+
+    async def revoke_key(self, principal: Principal, key_id: str) -> None:
+        """End a key for good, at once. Raises NotFound for one that he does not own, unless he is an administrator."""
+        _require_key_manager(principal)
+        change = update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_us.is_(None))
+        if not _sees_all(principal):
+            change = change.where(api_keys.c.account == principal.account)
+        async with self._records.begin() as tx:
+            if (await tx.execute(change.values(revoked_us=self._clock()))).rowcount == 0:
+                raise NotFound(f"There is no key {key_id!r}.", id=key_id)
+            await _count_change(tx, "credentials")
+        await self._refresh()
+
+    def _check_key(self, draft: KeyDraft) -> None:
+        _check_name(draft.name, "key")
+        if draft.expires_us is not None and draft.expires_us <= self._clock():
+            raise Invalid("The key would have expired already.", field="expires_at")
+        if draft.scopes is not None and not draft.scopes:
+            raise Invalid("A key needs at least one scope.", field="scopes")
+        if draft.topics is not None and not draft.topics:
+            raise Invalid("A key for no stream at all is of no use: name one, or leave the list out.", field="streams")
+
+    async def _insert_key(self, tx: AsyncConnection, account: Account, draft: KeyDraft, text: str) -> Key:
+        assert draft.scopes is not None
+        assert draft.tier is not None
+        key = Key(
+            id=random_id("key"),
+            account=account.id,
+            name=draft.name,
+            scopes=draft.scopes,
+            tier=draft.tier,
+            topics=draft.topics,
+            expires_us=draft.expires_us,
+            created_us=self._clock(),
+            last_used_us=None,
+        )
+        values = msgspec.structs.asdict(key) | {
+            "digest": _digest(text),
+            "scopes": " ".join(sorted(key.scopes)),
+            "topics": None if key.topics is None else msgspec.json.encode(sorted(key.topics)).decode(),
+        }
+        try:
+            await tx.execute(insert(api_keys).values(**values))
+        except IntegrityError as error:
+            raise Conflict("There is already such a key: choose another.") from error
+        await _count_change(tx, "credentials")
+        return key
+
+    # Grants
+
+    async def grant(self, tx: AsyncConnection, account: AccountId, topic: TopicId, right: Right) -> None:
+        """Give an account exactly this right on a topic, as part of the caller's transaction; NONE takes it away."""
+        await tx.execute(delete(grants).where(grants.c.account == account, grants.c.topic == topic))
+        if right != Right.NONE:
+            await tx.execute(insert(grants).values(account=account, topic=topic, right=int(right)))
+        await _count_change(tx, "grants")
+
+    async def rights(self, account: AccountId) -> Mapping[TopicId, Right]:
+        """What an account may do, by topic; topics that are not in it are none of its business."""
+        await self._refresh()
+        rights = self._rights.get(account)
+        if rights is None:
+            epoch = self.epoch
+            async with self._records.read() as tx:
+                rows = await tx.execute(select(grants.c.topic, grants.c.right).where(grants.c.account == account))
+                rights = MappingProxyType({TopicId(topic): Right(right) for topic, right in rows})
+            if epoch == self.epoch:
+                self._rights[account] = rights
+        return rights
+
+    async def forget_topic(self, tx: AsyncConnection, topic: TopicId) -> None:
+        """Take away everybody's rights on a topic, as part of the caller's transaction."""
+        await tx.execute(delete(grants).where(grants.c.topic == topic))
+        await _count_change(tx, "grants")
+
+
+_CHANGES = select(changes.c.kind, changes.c.count.label("count_"))  # a row has a method named count
+_ACCOUNT = select(accounts.c.id, accounts.c.name, accounts.c.email, accounts.c.is_admin, accounts.c.created_us)
+
+
+async def _count_change(tx: AsyncConnection, kind: str) -> None:
+    await tx.execute(update(changes).where(changes.c.kind == kind).values(count=changes.c.count + 1))
+
+
+async def _unless_unavailable(work: Callable[[], Any]) -> None:
+    try:
+        await work()
+    except Unavailable as error:
+        _log.warning("identity.records_unavailable", reason=error.message)
+
+
+def _digest(key: str | bytes) -> bytes:
+    # A key has 256 random bits, so a plain hash is as good as a slow one, and takes a third of a microsecond.
+    return hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
+
+
+def _new_key() -> str:
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def _fold(email: str) -> str:
+    folded = email.strip().casefold()
+    name, at, domain = folded.rpartition("@")
+    if not (name and at and domain) or " " in folded or len(folded) > 254:
+        raise Invalid(f"{email!r} is no email address.", field="email")
+    return folded
+
+
+def _check_name(name: str, thing: str) -> None:
+    if not 1 <= len(name) <= NAME_CHARACTERS_MAX or not name.isprintable() or name != name.strip():
+        raise Invalid(
+            f"The name of a {thing} has 1 to {NAME_CHARACTERS_MAX} characters, none of them a control character,"
+            " and no space at its ends.",
+            field="name",
+        )
+
+
+def _parse_cursor(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise Invalid("`cursor` is none that this server gave.", field="cursor")
+    return int(cursor)
+
+
+def _sees_all(principal: Principal) -> bool:
+    return principal.is_admin and Scope.ADMIN in principal.scopes
+
+
+def _require_key_manager(principal: Principal) -> None:
+    """Keys are managed with the admin scope, or by signing in."""
+    if principal.is_key and Scope.ADMIN not in principal.scopes:
+        raise Denied("This credential lacks the scope `admin`: use one that has it, or sign in.", scope="admin")
+
+
+def _principal_of(row: Row[Any]) -> Principal:
+    return Principal(
+        account=AccountId(row.account),
+        name=row.account_name,
+        credential=row.id,
+        scopes=_scopes_of(row),
+        tier=Tier(row.tier),
+        topics=_topics_of(row),
+        expires_us=row.expires_us,
+        is_admin=row.is_admin,
+    )
+
+
+def _key_of(row: Row[Any]) -> Key:
+    return Key(
+        id=row.id,
+        account=AccountId(row.account),
+        name=row.name,
+        scopes=_scopes_of(row),
+        tier=Tier(row.tier),
+        topics=_topics_of(row),
+        expires_us=row.expires_us,
+        created_us=row.created_us,
+        last_used_us=row.last_used_us,
+    )
+
+
+def _scopes_of(row: Row[Any]) -> frozenset[Scope]:
+    return frozenset(map(Scope, row.scopes.split()))
+
+
+def _topics_of(row: Row[Any]) -> frozenset[str] | None:
+    return None if row.topics is None else frozenset(msgspec.json.decode(row.topics, type=list[str]))
