@@ -38,7 +38,7 @@ class TopicDraft(msgspec.Struct, frozen=True):
     name: str
     description: str = ""
     schema: bytes | None = None
-    retention_days: int | None | msgspec.UnsetType = msgspec.UNSET
+    retention_days: int | msgspec.UnsetType | None = msgspec.UNSET
     dedupe_window_s: int | msgspec.UnsetType = msgspec.UNSET
     paused: bool = False
 
@@ -47,8 +47,8 @@ class TopicChanges(msgspec.Struct, frozen=True):
     """What shall be different. Unset fields stay as they are."""
 
     description: str | msgspec.UnsetType = msgspec.UNSET
-    schema: bytes | None | msgspec.UnsetType = msgspec.UNSET
-    retention_days: int | None | msgspec.UnsetType = msgspec.UNSET
+    schema: bytes | msgspec.UnsetType | None = msgspec.UNSET
+    retention_days: int | msgspec.UnsetType | None = msgspec.UNSET
     dedupe_window_s: int | msgspec.UnsetType = msgspec.UNSET
     paused: bool | msgspec.UnsetType = msgspec.UNSET
 

@@ -1,6 +1,7 @@
 """Topics: made, found, changed and dropped, each by somebody who may."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import SECOND_US, Clock
-from mainstem.errors import Denied, Invalid
+from mainstem.errors import Denied, Invalid, NotFound
 from mainstem.events import tables
 from mainstem.events.model import (
     DEDUPE_WINDOW_S_MAX,
@@ -27,7 +28,7 @@ from mainstem.events.model import (
     TopicStatus,
     check_topic_name,
 )
-from mainstem.identity import Action, Directory, Principal, Right, Verdict, decide
+from mainstem.identity import Action, Directory, Principal, Right, Scope, Verdict, decide, require
 from mainstem.ids import TopicId
 from mainstem.storage import Log, Records
 
@@ -81,7 +82,7 @@ class Topics:
         topic = await self._find(name)
         if topic is None:
             topic = await self._create_by_first_event(principal, name)
-        await self._require(principal, Action.WRITE, topic)
+        _require(principal, Action.WRITE, name, await self._right(principal, topic))
         self._remember_writer(principal, topic, epoch)
         return topic
 
@@ -94,7 +95,9 @@ class Topics:
     async def create(self, principal: Principal, draft: TopicDraft) -> Topic:
         """Make a topic whose creator has every right on it. Raises TopicExists, Invalid, Denied."""
         _check(draft)
-        _allow(decide(principal, Action.CREATE, draft.name, Right.NONE), Action.CREATE, draft.name)
+        if decide(principal, Action.CREATE, draft.name, Right.NONE) is Verdict.HIDE:
+            raise Denied("This credential is limited to other streams; use one that is not", stream_id=draft.name)
+        _require(principal, Action.CREATE, draft.name, Right.NONE)
         async with self._changing:
             if await self._find(draft.name) is not None:
                 raise TopicExists(draft.name)
@@ -107,14 +110,14 @@ class Topics:
         """What a topic is like, for those who may read or manage it."""
         topic = await self._known(name)
         right = await self._right(principal, topic)
-        verdict = decide(principal, Action.MANAGE, name, right)
-        if verdict is not Verdict.ALLOW:
-            verdict = decide(principal, Action.READ, name, right)
-        _allow(verdict, Action.READ, name)
+        if decide(principal, Action.MANAGE, name, right) is not Verdict.ALLOW:
+            _require(principal, Action.READ, name, right)
         return topic
 
     async def list(self, principal: Principal, *, limit: int = 100, from_name: str = "") -> TopicPage:
-        """Topics that this principal may read or manage, by name."""
+        """Topics that this principal may read or manage, by name. Raises Denied when its credential is for neither."""
+        if not principal.scopes & {Scope.EVENTS_READ, Scope.STREAMS_MANAGE}:
+            raise Denied("This credential lacks the scope `events:read`: use one that has it.", scope="events:read")
         rights = {} if principal.is_admin else await self._directory.rights(principal.account)
         page: list[Topic] = []
         for name in sorted(name for name in self._by_name if name >= from_name):
@@ -174,15 +177,15 @@ class Topics:
             lag_s=0.0,
         )
 
-    def all(self) -> list[Topic]:
+    def __iter__(self) -> Iterator[Topic]:
         """Every topic there is, for the server itself; a principal asks `list`."""
-        return list(self._by_name.values())
+        return iter(list(self._by_name.values()))
 
     # Within
 
     async def _create_by_first_event(self, principal: Principal, name: str) -> Topic:
         check_topic_name(name)
-        _allow(decide(principal, Action.WRITE, name, Right.ADMIN), Action.WRITE, name)
+        _require(principal, Action.WRITE, name, Right.ADMIN)  # what its maker would have
         if decide(principal, Action.CREATE, name, Right.NONE) is not Verdict.ALLOW:
             raise TopicNotFound(name)
         async with self._changing:  # a hundred first events at once make one topic
@@ -196,7 +199,9 @@ class Topics:
             "name": draft.name,
             "description": draft.description,
             "schema": draft.schema,
-            "retention_days": defaults.retention_days if draft.retention_days is msgspec.UNSET else draft.retention_days,
+            "retention_days": defaults.retention_days
+            if draft.retention_days is msgspec.UNSET
+            else draft.retention_days,
             "dedupe_window_s": (
                 defaults.dedupe_window_s if draft.dedupe_window_s is msgspec.UNSET else draft.dedupe_window_s
             ),
@@ -216,7 +221,7 @@ class Topics:
 
     async def _for(self, principal: Principal, action: Action, name: str) -> Topic:
         topic = await self._known(name)
-        await self._require(principal, action, topic)
+        _require(principal, action, name, await self._right(principal, topic))
         return topic
 
     async def _known(self, name: str) -> Topic:
@@ -240,9 +245,6 @@ class Topics:
             return Right.ADMIN
         return (await self._directory.rights(principal.account)).get(topic.id, Right.NONE)
 
-    async def _require(self, principal: Principal, action: Action, topic: Topic) -> None:
-        _allow(decide(principal, action, topic.name, await self._right(principal, topic)), action, topic.name)
-
     def _remember(self, topic: Topic) -> None:
         self._by_name[topic.name] = topic
         age_s = None if topic.retention_days is None else topic.retention_days * 86_400.0
@@ -263,18 +265,11 @@ async def _insert_row(tx: AsyncConnection, values: dict[str, Any]) -> TopicId:
     return TopicId(result.scalar_one())
 
 
-def _allow(verdict: Verdict, action: Action, name: str) -> None:
-    match verdict:
-        case Verdict.ALLOW:
-            return
-        case Verdict.HIDE:
-            raise TopicNotFound(name)
-        case Verdict.DENY:
-            raise Denied(
-                f"This credential may not {action.value} the stream; ask its owner, or use another credential",
-                stream_id=name,
-                action=action.value,
-            )
+def _require(principal: Principal, action: Action, name: str, right: Right) -> None:
+    try:
+        require(principal, action, name, right)
+    except NotFound as error:
+        raise TopicNotFound(name) from error
 
 
 def _activity(topic: Topic, last_arrived_us: int | None, now_us: int) -> Activity:

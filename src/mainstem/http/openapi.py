@@ -1,0 +1,147 @@
+"""The OpenAPI 3.1 document of a face, from its routes."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from mainstem.http.routes import JSON, Face, Header, Route
+
+_COMMON_ERRORS = ("INVALID_REQUEST", "INTERNAL", "UNAVAILABLE")
+_CREDENTIAL_ERRORS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "RATE_LIMITED")
+_BODY_ERRORS = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT", "UNSUPPORTED_MEDIA_TYPE")
+
+
+def openapi(face: Face, version: str) -> dict[str, Any]:
+    """Deterministic: the same routes give the same document."""
+    kinds = _kinds(face)
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schema_of = {repr(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+    shapes = _Shapes(face, schema_of, components)
+    routes = sorted(face.routes, key=lambda route: route.path)
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": face.title,
+            "version": version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in face.routes)],
+        "paths": {
+            path: {route.method.lower(): shapes.operation(route) for route in group}
+            for path, group in groupby(routes, key=lambda route: route.path)
+        },
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token from signing in"},
+            },
+        },
+    }
+
+
+def _kinds(face: Face) -> list[Any]:
+    kinds: list[Any] = [face.error_kind]
+    for route in face.routes:
+        kinds += [kind for kind in (route.query, *route.bodies.values()) if kind is not None]
+        kinds += [reply.kind for reply in route.replies.values() if reply.kind is not None]
+    return list({repr(kind): kind for kind in kinds}.values())
+
+
+class _Shapes:
+    def __init__(self, face: Face, schema_of: Mapping[str, Any], components: Mapping[str, Any]) -> None:
+        self._face = face
+        self._schema_of = schema_of
+        self._components = components
+
+    def operation(self, route: Route) -> dict[str, Any]:
+        operation: dict[str, Any] = {
+            "operationId": route.name,
+            "summary": route.summary,
+            "tags": [route.tag],
+            "parameters": self._parameters(route),
+            "responses": self._responses(route),
+            "security": [] if route.public else [{"apiKey": []}, {"bearer": []}],
+        }
+        if route.description or route.scope:
+            scope = f"Needs the scope `{route.scope.value}`." if route.scope else ""
+            operation["description"] = " ".join(filter(None, (route.description, scope)))
+        if route.bodies:
+            content = {media: {"schema": self._schema_of[repr(kind)]} for media, kind in route.bodies.items()}
+            operation["requestBody"] = {"required": True, "content": content}
+        return operation
+
+    def _parameters(self, route: Route) -> list[dict[str, Any]]:
+        names = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+        in_path = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            for name in names
+        ]
+        return in_path + self._query(route) + [_header(header) for header in route.headers]
+
+    def _query(self, route: Route) -> list[dict[str, Any]]:
+        if route.query is None:
+            return []
+        schema = self._resolved(self._schema_of[repr(route.query)])
+        required = schema.get("required", ())
+        return [
+            {"name": name, "in": "query", "required": name in required, "schema": _without_null(property_schema)}
+            for name, property_schema in schema["properties"].items()
+        ]
+
+    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        reference = schema.get("$ref")
+        return self._components[reference.rpartition("/")[2]] if reference else schema
+
+    def _responses(self, route: Route) -> dict[str, Any]:
+        responses: dict[str, Any] = {}
+        for status, reply in sorted(route.replies.items()):
+            responses[str(status)] = {"description": reply.description}
+            if reply.kind is not None:
+                responses[str(status)]["content"] = {reply.media_type: {"schema": self._schema_of[repr(reply.kind)]}}
+            elif status != 204:
+                responses[str(status)]["content"] = {reply.media_type: {}}
+        by_status: dict[int, list[str]] = {}
+        for code in self.errors(route):
+            by_status.setdefault(self._face.codes[code], []).append(code)
+        for status, codes in sorted(by_status.items()):
+            if str(status) in responses:
+                continue
+            responses[str(status)] = {
+                "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+                "content": {JSON: {"schema": self._schema_of[repr(self._face.error_kind)]}},
+            }
+        return responses
+
+    def errors(self, route: Route) -> Sequence[str]:
+        codes = [*route.errors, *_COMMON_ERRORS]
+        if not route.public:
+            codes += _CREDENTIAL_ERRORS
+        if route.bodies:
+            codes += _BODY_ERRORS
+        return list(dict.fromkeys(codes))
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter is given or not; it cannot be null."""
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    if len(options) == 1:
+        return {**options[0], **rest}
+    default = schema.get("default")
+    return rest if default is None else {**rest, "default": default}
+
+
+def _header(header: Header) -> dict[str, Any]:
+    return {
+        "name": header.name,
+        "in": "header",
+        "required": False,
+        "description": header.description,
+        "schema": {"type": "string"},
+    }

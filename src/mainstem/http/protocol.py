@@ -1,0 +1,80 @@
+"""A guard at the socket: clients that send too many headers, or too slowly, are cut off before they cost anything."""
+
+import asyncio
+from typing import ClassVar
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+HEADER_BYTES_MAX = 64 * 1024
+
+
+class Guard(HttpToolsProtocol):
+    """Mix it in before any other protocol class: `class Protocol(Guard, Hot)`.
+
+    The time for headers runs from the connection, or from the first byte of a later request on it; an idle connection
+    between requests is the keep-alive timeout's business.
+    """
+
+    header_timeout_s: ClassVar[float] = 10.0
+
+    _within_headers = False
+    _header_bytes = 0
+    _header_timer: asyncio.TimerHandle | None = None
+    _refusal = (400, "INVALID_REQUEST")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._header_timer = self.loop.call_later(self.header_timeout_s, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._within_headers = True
+        self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._within_headers = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._within_headers or self.transport.is_closing():
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > HEADER_BYTES_MAX:
+            self._refusal = (431, "INVALID_REQUEST")
+            self.send_400_response(f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
+        elif self._header_timer is None:
+            self._header_timer = self.loop.call_later(self.header_timeout_s, self._too_slow)
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be read as a request has no path, so no face: it gets the common shape of an error."""
+        self._stop_timer()
+        status, code = self._refusal
+        body = msgspec.json.encode({"error": {"code": code, "message": msg, "details": {}}})
+        self.transport.write(
+            STATUS_LINE[status]
+            + b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        self.transport.close()
+
+    def _too_slow(self) -> None:
+        self._header_timer = None
+        if self.transport.is_closing():
+            return
+        if not self._within_headers:  # nothing was asked, so there is nothing to answer
+            self.transport.close()
+            return
+        self._refusal = (408, "INVALID_REQUEST")
+        self.send_400_response(f"The request's headers took more than {self.header_timeout_s:g} s")
+
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
