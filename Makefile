@@ -48,6 +48,10 @@ format: $(developing) ## Format the code, and mend what the linter can mend
 	.venv/bin/ruff check --fix-only --quiet
 	.venv/bin/ruff format
 
+.PHONY: reference
+reference: $(developing) ## Write the generated parts of docs/reference anew
+	$(python) tests/reference.py
+
 .PHONY: crash
 crash: $(developing) ## Kill the server 1,000 times under load and look for lost events (about an hour)
 	MAINSTEM_TEST_KILLS=1000 .venv/bin/pytest -s tests/crash
