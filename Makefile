@@ -36,7 +36,7 @@ test: $(developing) ## Run all tests
 	.venv/bin/pytest
 
 .PHONY: check
-check: $(developing) ## Check format, lint, types, import rules, and that documents and code agree
+check: $(benchmarking) ## Check format, lint, types, import rules, and that documents and code agree
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
