@@ -152,7 +152,9 @@ class Chunk:
 
     def __init__(
         self,
+        *,
         first_seq: int,
+        only_topic: int | None,
         topics: Ints,
         idx: Ints,
         ts_us: Ints,
@@ -163,6 +165,8 @@ class Chunk:
         event_ids: Text | None,
     ) -> None:
         self.first_seq = first_seq
+        self.only_topic = only_topic
+        """The topic of all rows; None when they are of many."""
         self.topics = topics
         self.idx = idx
         self.ts_us = ts_us
@@ -205,16 +209,18 @@ class Chunk:
 def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
     """Neighbours as one; each must begin where the one before it ends."""
     with_ids = any(chunk.event_ids is not None for chunk in chunks)
+    topics = {chunk.only_topic for chunk in chunks}
     return Chunk(
-        chunks[0].first_seq,
-        np.concatenate([chunk.topics for chunk in chunks]),
-        np.concatenate([chunk.idx for chunk in chunks]),
-        np.concatenate([chunk.ts_us for chunk in chunks]),
-        np.concatenate([chunk.arrived_us for chunk in chunks]),
-        join_text([chunk.event_types for chunk in chunks]),
-        join_text([chunk.data for chunk in chunks]),
-        join_text([chunk.metadata for chunk in chunks]),
-        join_text([chunk.event_ids or no_text(chunk.count) for chunk in chunks]) if with_ids else None,
+        first_seq=chunks[0].first_seq,
+        only_topic=topics.pop() if len(topics) == 1 else None,
+        topics=np.concatenate([chunk.topics for chunk in chunks]),
+        idx=np.concatenate([chunk.idx for chunk in chunks]),
+        ts_us=np.concatenate([chunk.ts_us for chunk in chunks]),
+        arrived_us=np.concatenate([chunk.arrived_us for chunk in chunks]),
+        event_types=join_text([chunk.event_types for chunk in chunks]),
+        data=join_text([chunk.data for chunk in chunks]),
+        metadata=join_text([chunk.metadata for chunk in chunks]),
+        event_ids=join_text([chunk.event_ids or no_text(chunk.count) for chunk in chunks]) if with_ids else None,
     )
 
 

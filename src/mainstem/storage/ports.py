@@ -112,15 +112,24 @@ class Part(NamedTuple):
 class Snapshot(Protocol):
     """All events of a topic up to one moment, sealed and live together. Close it, for it keeps files from deletion."""
 
-    topic: TopicId
-    parts: Sequence[Part]
-    """Those whose times overlap what was asked for, in sequence order."""
-    live: pa.Table
-    """The topic's events that are not sealed yet, in sequence order; columns as in SCHEMA."""
-    first_idx: int
-    """Rows in `parts` with a smaller index are past retention: leave them out."""
-    next_seq: int
-    """Every event in it has a smaller sequence number, and no event that is missing from it has."""
+    @property
+    def topic(self) -> TopicId: ...
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Those whose times overlap what was asked for, in sequence order."""
+
+    @property
+    def live(self) -> pa.Table:
+        """The topic's events that are not sealed yet, in sequence order; columns as in SCHEMA."""
+
+    @property
+    def first_idx(self) -> int:
+        """Rows in `parts` with a smaller index are past retention: leave them out."""
+
+    @property
+    def next_seq(self) -> int:
+        """Every event in it has a smaller sequence number, and no event that is missing from it has."""
 
     def fetch(self, indexes: Sequence[int]) -> list[Row]:
         """The events with these indexes, in the order asked, missing ones left out. Blocks: call it in a thread."""

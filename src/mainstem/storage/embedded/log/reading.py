@@ -1,0 +1,139 @@
+"""Reading a topic: snapshots for queries, and rows by index."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path as FilePath
+
+import pyarrow as pa
+
+from mainstem.ids import TopicId
+from mainstem.storage.columns import Chunk, Row
+from mainstem.storage.embedded.log.catalog import Placed
+from mainstem.storage.embedded.log.segments import GROUP_ROWS, GroupCache, rows_of
+from mainstem.storage.embedded.log.tail import table_of
+from mainstem.storage.ports import Part
+
+
+class Shelf:
+    """Where sealed rows are read from: the folder, and the row groups used lately."""
+
+    def __init__(self, folder: FilePath, cache: GroupCache) -> None:
+        self.folder = folder
+        self.cache = cache
+
+    def has(self, placed: Placed, first_idx: int, count: int) -> bool:
+        """Whether these rows can be had without touching the disk."""
+        return all(
+            self.cache.get(placed.segment.file, group) is not None for group in _groups(placed, first_idx, count)
+        )
+
+    def rows(self, placed: Placed, first_idx: int, count: int) -> list[Row]:
+        """Neighbouring rows of one extent. Blocks where they are not in memory."""
+        found: list[Row] = []
+        position = placed.extent.row_start + first_idx - placed.extent.first_idx
+        end = position + count
+        while position < end:
+            group, start = divmod(position, GROUP_ROWS)
+            take = min(GROUP_ROWS - start, end - position)
+            batch = self.cache.load(self.folder, placed.segment.file, group)
+            found += rows_of(batch, start, take)
+            position += take
+        return found
+
+    def pick(self, placed: Placed, indexes: Sequence[int]) -> list[Row]:
+        """Single rows of one extent, by rising index. Blocks where they are not in memory."""
+        found: list[Row] = []
+        shift = placed.extent.row_start - placed.extent.first_idx
+        by_group: dict[int, list[int]] = {}
+        for index in indexes:
+            group, row = divmod(index + shift, GROUP_ROWS)
+            by_group.setdefault(group, []).append(row)
+        for group, rows in by_group.items():
+            batch = self.cache.load(self.folder, placed.segment.file, group).take(pa.array(rows))
+            found += rows_of(batch, 0, len(rows))
+        return found
+
+
+def _groups(placed: Placed, first_idx: int, count: int) -> range:
+    start = placed.extent.row_start + first_idx - placed.extent.first_idx
+    return range(start // GROUP_ROWS, (start + count - 1) // GROUP_ROWS + 1)
+
+
+def live_rows(chunks: Iterable[Chunk], topic: int, first_idx: int, end_idx: int) -> list[Row]:
+    """A topic's rows with indexes in this range, from memory."""
+    found: list[Row] = []
+    for chunk in chunks:
+        if chunk.only_topic == topic:
+            start = max(first_idx - int(chunk.idx[0]), 0)
+            count = min(end_idx - int(chunk.idx[0]), chunk.count) - start
+            if count > 0:
+                found += rows_of(chunk.batch, start, count)
+        elif chunk.only_topic is None:
+            wanted = (chunk.topics == topic) & (chunk.idx >= first_idx) & (chunk.idx < end_idx)
+            if wanted.any():
+                batch = chunk.batch.filter(pa.array(wanted))
+                found += rows_of(batch, 0, batch.num_rows)
+    return found
+
+
+class LogSnapshot:
+    """The embedded log's `Snapshot`."""
+
+    def __init__(
+        self,
+        topic: TopicId,
+        placed: Sequence[Placed],
+        *,
+        wanted: Sequence[Placed],
+        chunks: Sequence[Chunk],
+        first_idx: int,
+        next_seq: int,
+        shelf: Shelf,
+        release: Callable[[], None],
+    ) -> None:
+        """`placed` are all extents of the topic, `wanted` those that become parts."""
+        self.topic = topic
+        self.first_idx = first_idx
+        self.next_seq = next_seq
+        self.parts = [_part(shelf.folder, item) for item in wanted]
+        self._placed = placed
+        self._chunks = chunks
+        self._shelf = shelf
+        self._release = release
+
+    @cached_property
+    def live(self) -> pa.Table:
+        return table_of(self._chunks, self.topic)
+
+    def fetch(self, indexes: Sequence[int]) -> list[Row]:
+        starts = [item.extent.first_idx for item in self._placed]
+        by_extent: dict[int, list[int]] = {}
+        live: list[int] = []
+        for index in sorted(set(indexes)):
+            at = bisect_right(starts, index) - 1
+            if at >= 0 and self.first_idx <= index < self._placed[at].extent.next_idx:
+                by_extent.setdefault(at, []).append(index)
+            else:
+                live.append(index)
+        found = {row.idx: row for at, wanted in by_extent.items() for row in self._shelf.pick(self._placed[at], wanted)}
+        if live:
+            for row in live_rows(self._chunks, self.topic, live[0], live[-1] + 1):
+                found[row.idx] = row
+        return [found[index] for index in indexes if index in found]
+
+    def close(self) -> None:
+        self._release()
+
+
+def _part(folder: FilePath, placed: Placed) -> Part:
+    extent, segment = placed.extent, placed.segment
+    return Part(
+        path=str(folder / segment.file),
+        leaves=segment.leaves,
+        rows=extent.rows,
+        first_idx=extent.first_idx,
+        min_ts_us=extent.min_ts,
+        max_ts_us=extent.max_ts,
+        types=extent.types,
+    )

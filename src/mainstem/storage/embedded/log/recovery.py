@@ -1,0 +1,301 @@
+"""Bringing a log back as it was: the catalogue, then the write-ahead files over it."""
+
+import mmap
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+import numpy as np
+import structlog
+
+from mainstem.storage.columns import Chunk
+from mainstem.storage.embedded.log import segments
+from mainstem.storage.embedded.log.catalog import Catalog, Extent, Segment, Standing, State
+from mainstem.storage.embedded.log.dedupe import RunFile, Seen, collect, digest, write_run
+from mainstem.storage.embedded.log.frame import Flaw, Frame, find_next, scan
+from mainstem.storage.embedded.log.layout import Layout, first_seq_of
+from mainstem.storage.embedded.log.tail import Generation
+from mainstem.storage.embedded.log.topics import TopicLine
+
+_log = structlog.get_logger("mainstem.log")
+
+_SEQ_LEAP = 1 << 20
+"""Left free behind damage of unknown size, so that no public id that was ever given is given again."""
+
+
+@dataclass
+class Recovered:
+    topics: dict[int, TopicLine]
+    next_seq: int
+    generations: list[Generation] = field(default_factory=list)
+    """At least one; the last is to be written on."""
+    runs: list[RunFile] = field(default_factory=list)
+    tail_cut_bytes: int = 0
+    tail_size: int = 0
+    """Bytes in the last generation's file."""
+
+
+def recover(layout: Layout, now_us: int) -> tuple[Catalog, Recovered]:
+    """Read what is there, cut a torn tail, set damage aside. Raises OSError."""
+    layout.make()
+    layout.remove_temporary()
+    catalog = _open_catalog(layout)
+    _adopt_segments(layout, catalog)
+    _restore(layout, catalog)
+    recovered = Recovered({item.topic: TopicLine.of(item) for item in catalog.standings()}, catalog.next_seq())
+    for topic, size in catalog.sizes().items():
+        recovered.topics.setdefault(topic, TopicLine()).bytes = size
+    recovered.runs = _open_runs(layout, catalog)
+    _replay_files(layout, catalog, recovered, now_us)
+    return catalog, recovered
+
+
+# The catalogue and the segments
+
+
+def _open_catalog(layout: Layout) -> Catalog:
+    try:
+        return Catalog(layout.catalog)
+    except sqlite3.DatabaseError as error:
+        _log.error("the log's catalogue is damaged and is made anew", reason=str(error))
+        for file in layout.folder.glob("catalog.sqlite*"):
+            file.replace(layout.quarantine / file.name)
+        return Catalog(layout.catalog)
+
+
+def _adopt_segments(layout: Layout, catalog: Catalog) -> None:
+    """Take up segments that the catalogue does not know (it was lost, or is from a backup); delete left-overs."""
+    known = [(segment.first_seq, segment.next_seq) for segment in catalog.segments()]
+    replayed = [first_seq_of(path) for path in layout.wal_files()]
+    unknown = [path for path in layout.segments.glob("*.parquet") if catalog.segment(path.name) is None]
+    adopted: list[tuple[Segment, list[Extent]]] = []
+    # The widest first: where a compaction was cut short, its result holds what the others hold.
+    for path in sorted(unknown, key=lambda path: _width(path.name), reverse=True):
+        first_seq, next_seq = segments.range_of(path.name)
+        covered = any(first <= first_seq and next_seq <= next_ for first, next_ in known)
+        if covered or first_seq in replayed or first_seq < catalog.next_seq():
+            path.unlink()
+            continue
+        try:
+            adopted.append(_described(path))
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            _quarantine_unknown(layout, catalog, path, str(error))
+        known.append((first_seq, next_seq))
+    if not adopted:
+        return
+    adopted.sort(key=lambda item: item[0].first_seq)
+    _log.warning("segments taken up that the catalogue did not know", segments=len(adopted))
+    next_seq = max(segment.next_seq for segment, _ in adopted)
+    catalog.add_sealed(adopted, _standings_of(adopted), (), 0, None, next_seq)
+
+
+def _width(name: str) -> int:
+    first_seq, next_seq = segments.range_of(name)
+    return next_seq - first_seq
+
+
+def _described(path: FilePath) -> tuple[Segment, list[Extent]]:
+    """What the catalogue should say of a segment file; reads all of it, page checksums included."""
+    rows = segments.read_table(path)
+    first_seq, next_seq = segments.range_of(path.name)
+    leaves = {_leaf_of(name) for name in rows.column_names if name.startswith("n:")}
+    segment = Segment(
+        file=path.name,
+        first_seq=first_seq,
+        next_seq=next_seq,
+        rows=rows.num_rows,
+        size=path.stat().st_size,
+        raw_bytes=segments.raw_bytes_of(rows),
+        crc=segments.checksum(path),
+        leaves=frozenset(leaves),
+    )
+    return segment, segments.extents_of(rows)
+
+
+def _leaf_of(column: str) -> str:
+    """The dotted path of a leaf's column; the other way round is `storage.leaves.stored`."""
+    return re.sub(r"\^(.)", lambda match: match[1].upper(), column.removeprefix("n:"))
+
+
+def _standings_of(adopted: Iterable[tuple[Segment, list[Extent]]]) -> list[Standing]:
+    last: dict[int, Extent] = {}
+    first: dict[int, int] = {}
+    for _, extents in adopted:
+        for extent in extents:
+            last[extent.topic] = extent
+            first.setdefault(extent.topic, extent.first_idx)
+    return [
+        Standing(topic, extent.next_idx, first[topic], extent.max_ts, extent.max_arrived)
+        for topic, extent in last.items()
+    ]
+
+
+def _quarantine_unknown(layout: Layout, catalog: Catalog, path: FilePath, reason: str) -> None:
+    first_seq, next_seq = segments.range_of(path.name)
+    size = path.stat().st_size
+    path.replace(layout.quarantine / path.name)
+    _log.error("a damaged segment was moved aside", segment=path.name, reason=reason)
+    catalog.add_quarantined(
+        Segment(path.name, first_seq, next_seq, 0, size, 0, 0, frozenset(), State.QUARANTINED, reason)
+    )
+
+
+def _restore(layout: Layout, catalog: Catalog) -> None:
+    """Take back what the operator has put in its place again."""
+    for segment in catalog.segments(State.QUARANTINED, State.LOST):
+        path = layout.segments / segment.file
+        if path.exists() and segment.crc and segments.checksum(path) == segment.crc:
+            catalog.set_state(segment.file, State.SOUND, "")
+            _log.info("a segment was restored", segment=segment.file)
+
+
+# Event ids
+
+
+def _open_runs(layout: Layout, catalog: Catalog) -> list[RunFile]:
+    """Runs are derived: one that is damaged or missing is made anew from the segments."""
+    runs: list[RunFile] = []
+    known = catalog.runs()
+    for run in known:
+        try:
+            runs.append(RunFile(layout.dedupe, run))
+        except (OSError, ValueError) as error:
+            _log.warning("a file of event ids is made anew", file=run.file, reason=str(error))
+            seen = _ids_in_segments(layout, catalog, run.first_seq, run.next_seq)
+            made = write_run(layout.dedupe, seen, run.first_seq, run.next_seq) if seen else None
+            catalog.replace_runs([run], made)
+            if made is not None:
+                runs.append(RunFile(layout.dedupe, made))
+    files = {run.run.file for run in runs}
+    for path in layout.dedupe.glob("*.ids"):
+        if path.name not in files:
+            path.unlink()
+    return runs
+
+
+def _ids_in_segments(layout: Layout, catalog: Catalog, first_seq: int, next_seq: int) -> dict[bytes, Seen]:
+    found: dict[bytes, Seen] = {}
+    for segment in catalog.segments(State.SOUND):
+        if segment.next_seq > first_seq and segment.first_seq < next_seq:
+            rows = segments.read_table(layout.segments / segment.file, ["topic", "event_id", "seq", "arrived"])
+            found |= collect(*(rows.column(name).to_pylist() for name in rows.column_names))
+    return found
+
+
+# Write-ahead files
+
+
+def _replay_files(layout: Layout, catalog: Catalog, recovered: Recovered, now_us: int) -> None:
+    quarantined = {segment.file: segment for segment in catalog.segments(State.QUARANTINED, State.LOST)}
+    sealed_below = catalog.next_seq()
+    files = layout.wal_files()
+    for path in files:
+        if first_seq_of(path) < sealed_below:
+            if (missing := quarantined.get(path.name)) is not None and missing.state is State.QUARANTINED:
+                _fill_gap(layout, catalog, path, missing)
+            path.unlink()
+            continue
+        _replay(layout, catalog, recovered, path, is_last=path == files[-1])
+    last = recovered.generations[-1] if recovered.generations else None
+    if last is None or not last.path.exists() or recovered.tail_size < 0:
+        path = layout.wal_file(recovered.next_seq)
+        recovered.generations.append(Generation(path, recovered.next_seq))
+        recovered.tail_size = 0
+
+
+def _replay(layout: Layout, catalog: Catalog, recovered: Recovered, path: FilePath, *, is_last: bool) -> None:
+    generation = Generation(path, first_seq_of(path))
+    data = _content(path)
+    offset, size = 0, 0
+    damaged_from: int | None = None
+    while offset < len(data):
+        for step in scan(data, offset):
+            offset = step.end
+            if isinstance(step.found, Frame):
+                if damaged_from is not None:
+                    _set_aside(layout, catalog, path, damaged_from, recovered.next_seq, step.found.first_seq)
+                    damaged_from = None
+                size = step.end
+                _apply(generation, recovered, step.found)
+            elif step.found is Flaw.TORN and is_last:
+                recovered.tail_cut_bytes += len(data) - step.offset
+            else:
+                following = find_next(data, step.offset + 1)
+                damaged_from = step.offset if damaged_from is None else damaged_from
+                offset = len(data) if following is None else following
+    if damaged_from is not None:
+        first_lost, recovered.next_seq = recovered.next_seq, recovered.next_seq + _SEQ_LEAP
+        _set_aside(layout, catalog, path, damaged_from, first_lost, recovered.next_seq)
+        size = -1  # never written on
+    elif recovered.tail_cut_bytes and is_last:
+        _log.warning("a torn tail was cut", file=path.name, bytes=recovered.tail_cut_bytes)
+        _truncate(path, size)
+    generation.next_seq = max(generation.next_seq, recovered.next_seq)
+    recovered.generations.append(generation)
+    recovered.tail_size = size
+
+
+def _content(path: FilePath) -> memoryview:
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")
+
+
+def _truncate(path: FilePath, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)
+        os.fsync(file.fileno())
+
+
+def _apply(generation: Generation, recovered: Recovered, frame: Frame) -> None:
+    recovered.next_seq = max(recovered.next_seq, frame.first_seq + frame.count)
+    if frame.noted is not None:
+        generation.notes[frame.noted.note.key] = frame.noted
+    chunk = frame.chunk
+    if chunk is None:
+        return
+    generation.add(chunk)
+    arrived_us = int(chunk.arrived_us[0])
+    topics = chunk.topics.tolist()
+    last_rows = dict(zip(topics, range(chunk.count), strict=True))
+    counts = dict(zip(*(part.tolist() for part in np.unique(chunk.topics, return_counts=True)), strict=True))
+    for topic, row in last_rows.items():
+        line = recovered.topics.setdefault(topic, TopicLine())
+        next_idx = int(chunk.idx[row]) + 1
+        line.next_idx = max(line.next_idx, next_idx)
+        line.committed(next_idx, counts[topic], int(chunk.ts_us[row]), arrived_us)
+    if chunk.event_ids is not None:
+        for row, topic in enumerate(topics):
+            if event_id := chunk.event_ids[row]:
+                generation.ids[digest(topic, event_id.decode())] = Seen(chunk.first_seq + row, arrived_us)
+
+
+def _set_aside(layout: Layout, catalog: Catalog, path: FilePath, offset: int, first_lost: int, next_sound: int) -> None:
+    """Keep a damaged write-ahead file as it is for the operator, and remember what is missing. Done again after a
+    crash it changes nothing."""
+    if catalog.segment(path.name) is not None:
+        return
+    shutil.copyfile(path, layout.quarantine / path.name)
+    reason = f"bytes from {offset} on fail their checksum"
+    _log.error("a write-ahead file is damaged", file=path.name, reason=reason, first_lost=first_lost)
+    size = path.stat().st_size
+    catalog.add_quarantined(
+        Segment(path.name, first_lost, next_sound, 0, size, 0, 0, frozenset(), State.QUARANTINED, reason)
+    )
+
+
+def _fill_gap(layout: Layout, catalog: Catalog, path: FilePath, missing: Segment) -> None:
+    """The operator has put a sound copy of a damaged write-ahead file back: take from it what is missing."""
+    chunks: list[Chunk] = []
+    for step in scan(_content(path), 0):
+        if not isinstance(step.found, Frame):
+            _log.error("a restored write-ahead file is damaged as well", file=path.name)
+            return
+        if step.found.chunk is not None and missing.first_seq <= step.found.first_seq < missing.next_seq:
+            chunks.append(step.found.chunk)
+    made = [segments.write(layout.segments, segments.table(group), ()) for group in segments.unbroken(chunks)]
+    catalog.replace([missing], made)
+    _log.info("a write-ahead file was restored", file=path.name, events=sum(segment.rows for segment, _ in made))

@@ -1,0 +1,329 @@
+"""What the log does when nobody waits: verify, expire, compact, make columns of leaves that queries ask for."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pyarrow as pa
+import structlog
+
+from mainstem.clock import Clock
+from mainstem.ids import TopicId
+from mainstem.storage import leaves
+from mainstem.storage.columns import SCHEMA
+from mainstem.storage.embedded.log import segments
+from mainstem.storage.embedded.log.catalog import Catalog, Extent, Placed, Segment, State
+from mainstem.storage.embedded.log.dedupe import WINDOW_S_MAX, RunFile, merge_runs
+from mainstem.storage.embedded.log.layout import Layout
+from mainstem.storage.embedded.log.reading import Shelf
+from mainstem.storage.ports import Path
+
+_log = structlog.get_logger("mainstem.log")
+
+_HOT_LEAVES = 8
+_HOT_USES = 2
+"""A leaf that was read so often is worth a column; the first `_HOT_LEAVES` of a segment's topics get one."""
+
+_COMPACT_BYTES_MAX = 128 << 20
+_COMPACT_SEGMENTS = 8
+_GARBAGE = 0.5
+_VERIFIED_FOR_S = 24 * 3_600
+_RUNS_MAX = 8
+
+
+class Policy(NamedTuple):
+    """How much of a topic is kept: since arrival, and in bytes; None: all."""
+
+    keep_us: int | None
+    bytes_max: int | None
+    first_idx: int
+
+
+class Outcome(NamedTuple):
+    """What upkeep changed that the log keeps in memory."""
+
+    first_idx: dict[int, int]
+    sizes: dict[int, int]
+    runs: tuple[list[RunFile], set[str]] | None
+    """Runs that are new, and the names of those that they replace."""
+
+
+class Upkeep:
+    """Runs in a thread of its own; `pin`, `used` and `hot_leaves` may be called from any."""
+
+    def __init__(self, layout: Layout, catalog: Catalog, shelf: Shelf, compaction_events: int, clock: Clock) -> None:
+        self._layout = layout
+        self._catalog = catalog
+        self._shelf = shelf
+        self._compaction_events = compaction_events
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "log-upkeep")
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._epoch = 0
+        self._pins: Counter[int] = Counter()
+        self._doomed: list[tuple[int, str]] = []
+        self._verified: dict[str, float] = {}
+        self._uses = catalog.leaf_uses()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.shutdown()
+
+    # Files stay while a snapshot may read them
+
+    def pin(self) -> Callable[[], None]:
+        """Keep every file that the catalogue names now from deletion, until the answer is called."""
+        with self._lock:
+            epoch = self._epoch
+            self._pins[epoch] += 1
+
+        def release() -> None:
+            with self._lock:
+                self._pins[epoch] -= 1
+                if not self._pins[epoch]:
+                    del self._pins[epoch]
+
+        return release
+
+    def _doom(self, gone: Iterable[Segment]) -> None:
+        """Delete these files as soon as no snapshot knows them."""
+        with self._lock:
+            self._doomed += [(self._epoch, segment.file) for segment in gone]
+            self._epoch += 1
+
+    def _bury(self) -> None:
+        with self._lock:
+            oldest = min(self._pins, default=self._epoch)
+            files = [file for epoch, file in self._doomed if epoch < oldest]
+            self._doomed = [(epoch, file) for epoch, file in self._doomed if epoch >= oldest]
+        if files:
+            self._shelf.cache.forget(files)
+            segments.delete(self._layout.segments, files)
+
+    # Verification
+
+    def is_sound(self, segment: Segment) -> bool:
+        """Whether a segment has its checksum; looked at once a day. A damaged one is moved aside. Blocks."""
+        if time.monotonic() - self._verified.get(segment.file, -_VERIFIED_FOR_S) < _VERIFIED_FOR_S:
+            return True
+        path = self._layout.segments / segment.file
+        try:
+            reason = "" if segments.checksum(path) == segment.crc else "its checksum does not match"
+        except FileNotFoundError:
+            reason = "the file is missing"
+        if not reason:
+            self._verified[segment.file] = time.monotonic()
+            return True
+        with self._lock:
+            known = self._catalog.segment(segment.file)
+            if known is not None and known.state is State.SOUND:
+                self._quarantine(segment, reason)
+        return False
+
+    def _quarantine(self, segment: Segment, reason: str) -> None:
+        path = self._layout.segments / segment.file
+        if path.exists():
+            path.replace(self._layout.quarantine / segment.file)
+        self._catalog.set_state(segment.file, State.QUARANTINED, reason)
+        self._shelf.cache.forget([segment.file])
+        _log.error("a damaged segment was moved aside", segment=segment.file, reason=reason, events=segment.rows)
+
+    def sound_extents(self, topic: TopicId, below_seq: int) -> list[Placed]:
+        """A topic's extents in segments that were sealed before `below_seq`. Blocks."""
+        return [
+            placed
+            for placed in self._catalog.extents(topic)
+            if placed.segment.next_seq <= below_seq and self.is_sound(placed.segment)
+        ]
+
+    # Leaves
+
+    def used(self, topic: int, paths: Iterable[Path]) -> bool:
+        """Count; whether one of them has just become worth a column."""
+        uses = self._uses.setdefault(topic, Counter())
+        fresh = False
+        for path in paths:
+            uses[path] += 1
+            fresh |= uses[path] == _HOT_USES
+        return fresh
+
+    def hot_leaves(self, topics: Iterable[int]) -> list[Path]:
+        total: Counter[Path] = Counter()
+        for topic in topics:
+            total.update(self._uses.get(topic, {}))
+        return [path for path, uses in total.most_common(_HOT_LEAVES) if uses >= _HOT_USES]
+
+    # A round
+
+    async def run(
+        self,
+        uses: Counter[tuple[int, Path]],
+        policies: Mapping[int, Policy],
+        runs: Sequence[RunFile],
+        *,
+        calm: Callable[[], bool],
+        eager: bool,
+    ) -> Outcome:
+        """One round. Compaction waits for calm, unless eager."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._run, uses, policies, runs, calm, eager
+        )
+
+    def _run(
+        self,
+        uses: Counter[tuple[int, Path]],
+        policies: Mapping[int, Policy],
+        runs: Sequence[RunFile],
+        calm: Callable[[], bool],
+        eager: bool,
+    ) -> Outcome:
+        self._catalog.refresh()
+        if uses:
+            self._catalog.count_leaf_uses(uses)
+        now_us = self._clock()
+        self._catalog.expire_notes(now_us)
+        first_idx = self._expire(policies, now_us, eager=eager)
+        self._doom(self._catalog.delete_empty())
+        for segment in self._catalog.segments(State.SOUND):
+            if self._stopping.is_set():
+                break
+            self.is_sound(segment)
+        for group in self._groups(eager=eager):
+            if self._stopping.is_set() or not (eager or calm()):
+                break
+            self._rewrite(group)
+        merged = self._merge_runs(runs, now_us)
+        self._bury()
+        pa.default_memory_pool().release_unused()
+        return Outcome(first_idx, self._catalog.sizes(), merged)
+
+    # Retention
+
+    def _expire(self, policies: Mapping[int, Policy], now_us: int, *, eager: bool) -> dict[int, int]:
+        raised: dict[int, int] = {}
+        for topic, policy in policies.items():
+            first_idx = max(self._too_old(topic, policy, now_us, eager=eager), self._too_much(topic, policy))
+            if first_idx > policy.first_idx:
+                self._catalog.expire(topic, first_idx)
+                raised[topic] = first_idx
+        return raised
+
+    def _too_old(self, topic: int, policy: Policy, now_us: int, *, eager: bool) -> int:
+        if policy.keep_us is None:
+            return 0
+        not_before = now_us - policy.keep_us
+        for placed in self._catalog.extents(topic):
+            extent = placed.extent
+            if extent.max_arrived >= not_before:
+                # To look into a segment for single rows is worth it once a twentieth of the time has passed.
+                if extent.min_arrived < not_before - (0 if eager else policy.keep_us // 20) and self.is_sound(
+                    placed.segment
+                ):
+                    return extent.first_idx + self._rows_before(placed, not_before)
+                return extent.first_idx
+        last = self._catalog.extents(topic)
+        return last[-1].extent.next_idx if last else 0
+
+    def _rows_before(self, placed: Placed, not_before: int) -> int:
+        arrived = segments.read_table(self._layout.segments / placed.segment.file, ["arrived"]).column(0)
+        part = arrived.slice(placed.extent.row_start, placed.extent.rows).to_numpy()
+        return int((part < not_before).sum())
+
+    def _too_much(self, topic: int, policy: Policy) -> int:
+        if policy.bytes_max is None:
+            return 0
+        size = 0
+        for placed in reversed(self._catalog.extents(topic)):
+            size += placed.segment.size * placed.extent.rows // placed.segment.rows
+            if size > policy.bytes_max:
+                return placed.extent.next_idx
+        return 0
+
+    # Compaction
+
+    def _groups(self, *, eager: bool) -> Iterator[list[Segment]]:
+        """Neighbours that are better as one segment, and single segments that are better rewritten."""
+        first_idx = {item.topic: item.first_idx for item in self._catalog.standings()}
+        group: list[Segment] = []
+        for segment in self._catalog.segments():
+            fits = (
+                segment.state is State.SOUND
+                and segment.rows <= self._compaction_events // 2
+                and segment.raw_bytes <= _COMPACT_BYTES_MAX // 2
+            )
+            rows = sum(item.rows for item in group) + segment.rows
+            raw = sum(item.raw_bytes for item in group) + segment.raw_bytes
+            if fits and rows <= self._compaction_events and raw <= _COMPACT_BYTES_MAX:
+                group.append(segment)
+                continue
+            yield from self._worthwhile(group, first_idx, full=True)
+            group = [segment] if fits else []
+            if not fits and segment.state is State.SOUND:
+                yield from self._worthwhile([segment], first_idx, full=False)
+        yield from self._worthwhile(group, first_idx, full=eager or len(group) >= _COMPACT_SEGMENTS)
+
+    def _worthwhile(self, group: list[Segment], first_idx: Mapping[int, int], *, full: bool) -> Iterator[list[Segment]]:
+        if full and len(group) > 1:
+            yield group
+            return
+        for segment in group:
+            extents = self._catalog.extents_in(segment.file)
+            kept = sum(_kept(extent, first_idx) for extent in extents)
+            if kept < segment.rows * (1 - _GARBAGE) or not self._leaves_for(extents) <= segment.leaves:
+                yield [segment]
+
+    def _leaves_for(self, extents: Sequence[Extent]) -> frozenset[str]:
+        return frozenset(map(leaves.dotted, self.hot_leaves(extent.topic for extent in extents)))
+
+    def _rewrite(self, group: Sequence[Segment]) -> None:
+        """Put one new segment in the place of a group, without what is past retention."""
+        if not all(self.is_sound(segment) for segment in group):
+            return
+        first_idx = {item.topic: item.first_idx for item in self._catalog.standings()}
+        pieces: list[pa.Table] = []
+        topics: set[int] = set()
+        for segment in group:
+            rows = segments.read_table(self._layout.segments / segment.file, SCHEMA.names)
+            for extent in self._catalog.extents_in(segment.file):
+                kept = _kept(extent, first_idx)
+                pieces.append(rows.slice(extent.row_start + extent.rows - kept, kept))
+                topics.add(extent.topic)
+        rows = pa.concat_tables(pieces) if pieces else None
+        made = []
+        if rows is not None and rows.num_rows:
+            within = (group[0].first_seq, group[-1].next_seq)
+            label = format(time.time_ns(), "x")
+            made = [segments.write(self._layout.segments, rows, self.hot_leaves(topics), within=within, label=label)]
+        self._catalog.replace(group, made)
+        self._doom(group)
+        _log.info(
+            "segments rewritten",
+            segments=len(group),
+            events=sum(segment.rows for segment, _ in made),
+            size=sum(segment.size for segment, _ in made),
+            leaves=sorted(made[0][0].leaves) if made else [],
+        )
+
+    # Event ids
+
+    def _merge_runs(self, runs: Sequence[RunFile], now_us: int) -> tuple[list[RunFile], set[str]] | None:
+        not_before = now_us - WINDOW_S_MAX * 1_000_000
+        expired = [run for run in runs if run.run.last_arrived < not_before]
+        if len(runs) <= _RUNS_MAX and not expired:
+            return None
+        made = merge_runs(self._layout.dedupe, runs, not_before)
+        self._catalog.replace_runs([run.run for run in runs], made)
+        replaced = {run.run.file for run in runs} - ({made.file} if made else set())
+        for file in replaced:
+            (self._layout.dedupe / file).unlink(missing_ok=True)
+        return ([RunFile(self._layout.dedupe, made)] if made else []), {run.run.file for run in runs}
+
+
+def _kept(extent: Extent, first_idx: Mapping[int, int]) -> int:
+    """How many of an extent's rows are within retention."""
+    return min(max(extent.next_idx - first_idx.get(extent.topic, 0), 0), extent.rows)
