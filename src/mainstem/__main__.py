@@ -1,5 +1,7 @@
 """`python -m mainstem` is the `mainstem` command."""
 
+import sys
+
 from mainstem.cli import main
 
-main()
+sys.exit(main())

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 type Clock = Callable[[], int]
 """Answers the present as microseconds since 1970-01-01 UTC."""
@@ -11,6 +12,14 @@ SECOND_US = 1_000_000
 
 def system_clock() -> int:
     return time.time_ns() // 1_000
+
+
+def rfc3339(time_us: int) -> str:
+    """A time as people and JSON write it: `2024-03-15T10:30:00Z`, with microseconds only where there are any."""
+    return (_EPOCH + timedelta(microseconds=time_us)).isoformat() + "Z"
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
 class FixedClock:

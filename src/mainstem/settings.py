@@ -233,7 +233,7 @@ def _from_file(path: Path) -> dict[str, _Choice]:
     known = Settings.__struct_fields__
     for key in table:
         if key not in known:
-            raise Invalid(f"{path}: there is no setting `{key}`{_near(key, known)}.", setting=key)
+            raise Invalid(f"{path}: there is no setting `{key}`{_near(key, known)}", setting=key)
     return {key: _Choice(f"`{key}` in {path}", value) for key, value in table.items()}
 
 
@@ -242,14 +242,14 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Choice]:
     known = [*names, CONFIG_VARIABLE]
     for variable in environ:
         if variable.startswith(PREFIX) and variable not in known:
-            raise Invalid(f"There is no setting {variable}{_near(variable, known)}.", setting=variable)
+            raise Invalid(f"There is no setting {variable}{_near(variable, known)}", setting=variable)
     # An empty variable is how shells and compose files say "not set".
     return {name: _Choice(variable, environ[variable]) for variable, name in names.items() if environ.get(variable)}
 
 
 def _near(name: str, known: Sequence[str]) -> str:
     matches = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {matches[0]}?" if matches else "; `docs/reference/settings.md` lists them all"
+    return f"; did you mean {matches[0]}?" if matches else "; `docs/reference/settings.md` lists them all."
 
 
 def _checked(name: str, choice: _Choice) -> object:

@@ -233,7 +233,7 @@ class Directory:
         self, name: str, *, email: str | None = None, password: str | None = None, is_admin: bool = False
     ) -> Account:
         """Raises Invalid, or Conflict when the name or email is taken. Without a password nobody can sign in to it."""
-        _check_name(name, "account")
+        _check_name(name, "an account")
         if password is not None and email is None:
             raise Invalid("An account with a password needs an email to sign in with.", field="email")
         folded = None if email is None else _fold(email)
@@ -327,7 +327,7 @@ class Directory:
         await self._refresh()
 
     def _check_key(self, draft: KeyDraft) -> None:
-        _check_name(draft.name, "key")
+        _check_name(draft.name, "a key")
         if draft.expires_us is not None and draft.expires_us <= self._clock():
             raise Invalid("The key would have expired already.", field="expires_at")
         if draft.scopes is not None and not draft.scopes:
@@ -424,7 +424,7 @@ def _fold(email: str) -> str:
 def _check_name(name: str, thing: str) -> None:
     if not 1 <= len(name) <= NAME_CHARACTERS_MAX or not name.isprintable() or name != name.strip():
         raise Invalid(
-            f"The name of a {thing} has 1 to {NAME_CHARACTERS_MAX} characters, none of them a control character,"
+            f"The name of {thing} has 1 to {NAME_CHARACTERS_MAX} characters, none of them a control character,"
             " and no space at its ends.",
             field="name",
         )

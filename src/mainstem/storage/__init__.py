@@ -1,6 +1,7 @@
 """Where things are kept: five ports, and the engines behind them."""
 
 from mainstem.storage.columns import SCHEMA, Draft, Drafts, Row, Text
+from mainstem.storage.embedded.log import Finding, accept_loss, verify_log
 from mainstem.storage.embedded.records import SqliteRecords
 from mainstem.storage.layout import Layout
 from mainstem.storage.opening import Storage, open_storage
@@ -34,6 +35,7 @@ __all__ = [
     "Done",
     "Draft",
     "Drafts",
+    "Finding",
     "Health",
     "Hit",
     "Layout",
@@ -52,5 +54,7 @@ __all__ = [
     "Storage",
     "Text",
     "TopicState",
+    "accept_loss",
     "open_storage",
+    "verify_log",
 ]

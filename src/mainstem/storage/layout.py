@@ -1,5 +1,6 @@
 """Where things are inside the data folder."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,3 +49,11 @@ class Layout:
             sync_folder(self.data.absolute().parent)
         except OSError as error:
             raise Unavailable(f"The data folder {self.data} cannot be made or written: {error.strerror}.") from error
+
+    def clear_temporary(self) -> None:
+        """Remove what an earlier process left. Only the one server of this folder may do so."""
+        for leftover in self.temporary.iterdir():
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()

@@ -12,6 +12,7 @@ from mainstem.errors import Unavailable
 from mainstem.settings import Settings
 from mainstem.storage.embedded.analytics import DuckAnalytics
 from mainstem.storage.embedded.blobs import FolderBlobs
+from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
 from mainstem.storage.embedded.records import SqliteRecords
 from mainstem.storage.embedded.signals import LocalSignals
 from mainstem.storage.layout import Layout
@@ -35,16 +36,12 @@ async def open_storage(settings: Settings, clock: Clock) -> AsyncIterator[Storag
 
     Raises Unavailable while another server uses the folder.
     """
-    from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
-
     layout = Layout(settings.data)
     layout.make()
     log_options = {name: getattr(settings, name) for name in LogOptions.__struct_fields__}
     async with AsyncExitStack() as stack:
         stack.enter_context(exclusive(layout.lock))
-        for leftover in layout.temporary.iterdir():
-            if leftover.is_file():
-                leftover.unlink()
+        layout.clear_temporary()
         records = SqliteRecords(layout.records)
         stack.push_async_callback(records.close)
         await records.migrate()
@@ -54,7 +51,7 @@ async def open_storage(settings: Settings, clock: Clock) -> AsyncIterator[Storag
             threads=settings.query_threads,
             memory_bytes=settings.query_memory_bytes,
             queries_max=settings.queries_max,
-            temp_dir=layout.temporary,
+            temp_dir=layout.temporary / "queries",
         )
         stack.push_async_callback(analytics.close)
         blobs = FolderBlobs(layout.blobs, layout.temporary)

@@ -1,0 +1,428 @@
+"""The `mainstem` command: start the server, and look after accounts, keys and data, also while it runs."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from mainstem import __version__
+from mainstem.clock import SECOND_US, rfc3339, system_clock
+from mainstem.errors import Invalid, MainstemError, NotFound
+from mainstem.identity import OPERATOR, Account, Directory, Key, KeyDraft, Scope, Tier, signing_key
+from mainstem.ids import AccountId
+from mainstem.settings import CONFIG_VARIABLE, PREFIX, Settings, load_settings
+from mainstem.storage import Layout, SqliteRecords
+
+DONE, FAILED, MISUSED = 0, 1, 2
+_ALL_SCOPES = "all"
+_DAY_US = 86_400 * SECOND_US
+
+type Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. 0: done; 1: it could not be done, or doctor found a problem; 2: it was asked for wrongly."""
+    asked = parser().parse_args(arguments)
+    try:
+        settings = load_settings(_environment(asked), asked.config)
+        return int(asked.command(asked, settings))
+    except MainstemError as error:
+        _complain(error, as_json=asked.json)
+        return MISUSED if isinstance(error, Invalid) else FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its options; documentation and tests read them from here."""
+    top = argparse.ArgumentParser(
+        prog="mainstem",
+        description="One server for streams of every kind: send events, query them, lose none.",
+        epilog=f"Settings come from {PREFIX}… variables and from the TOML file that {CONFIG_VARIABLE} or --config"
+        " names. Exit status: 0 done, 1 failed or a problem was found, 2 asked for wrongly.",
+    )
+    top.add_argument("--version", action="version", version=f"mainstem {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_user(commands)
+    _add_key(commands)
+    _add_doctor(commands)
+    _add_command(
+        commands,
+        "migrate",
+        _migrate,
+        "bring the database to this version",
+        "Bring the tables of the database to this version of mainstem. The server does the same when it starts.",
+    )
+    demo = _add_command(
+        commands,
+        "demo",
+        _demo,
+        "load real flights into a server of its own and ask it five questions",
+        "Start a server on a free port, load 336,776 real flights over HTTP, ask five questions, show what it took.",
+    )
+    demo.add_argument("--keep", action="store_true", help="keep the data afterwards and say how to go on with it")
+    return top
+
+
+# What can be asked for
+
+type _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _add_serve(commands: _Commands) -> None:
+    serve = _add_command(
+        commands,
+        "serve",
+        _serve,
+        "start the server",
+        "Start the server. The first start makes an administrator and an API key and prints them once.",
+    )
+    serve.add_argument("--host", help="the address to listen on, instead of MAINSTEM_HOST")
+    serve.add_argument("--port", help="the port to listen on, instead of MAINSTEM_PORT; 0 takes any that is free")
+
+
+def _add_user(commands: _Commands) -> None:
+    users = _add_group(commands, "user", "add and list accounts", "Add and list accounts. Works while the server runs.")
+    add = _add_command(users, "add", _add_account, "add an account", "Add an account; prints its number and name.")
+    add.add_argument("name", metavar="NAME", help="a name that no other account has")
+    add.add_argument("--email", help="what the account signs in with")
+    password = add.add_mutually_exclusive_group()
+    password.add_argument("--password", help="the password to sign in with (others on this machine may see it)")
+    password.add_argument(
+        "--password-stdin", action="store_true", help="read the password from the first line of input"
+    )
+    add.add_argument("--admin", action="store_true", help="give the account every right on every stream")
+    _add_command(users, "list", _list_accounts, "list the accounts", "List the accounts, oldest first.")
+
+
+def _add_key(commands: _Commands) -> None:
+    keys = _add_group(commands, "key", "add, list and revoke API keys", "API keys. Works while the server runs.")
+    add = _add_command(
+        keys, "add", _add_api_key, "add an API key", "Add an API key; it is shown this once and never again."
+    )
+    add.add_argument("--name", required=True, help="what the key is for")
+    add.add_argument(
+        "--account",
+        metavar="NAME",
+        help="whose key it is, by name, email or number; the first administrator's if not given",
+    )
+    add.add_argument(
+        "--scope",
+        action="append",
+        choices=[*Scope, _ALL_SCOPES],
+        metavar="SCOPE",
+        help=f"what it may be used for, once for each: {', '.join(Scope)}, or {_ALL_SCOPES};"
+        " to send and read events and make streams if not given",
+    )
+    add.add_argument(
+        "--tier",
+        choices=list(Tier),
+        metavar="TIER",
+        default=Tier.STANDARD,
+        help="how many requests an hour: "
+        + ", ".join(
+            f"{tier} ({tier.per_hour or 'no limit':,})" if tier.per_hour else f"{tier} (no limit)" for tier in Tier
+        )
+        + "; standard if not given",
+    )
+    add.add_argument(
+        "--stream",
+        action="append",
+        metavar="STREAM",
+        help="the only stream it may touch, once for each; all if not given",
+    )
+    add.add_argument("--days", type=_positive, metavar="DAYS", help="how long it is good for; for ever if not given")
+    _add_command(keys, "list", _list_keys, "list the API keys", "List the API keys that are not revoked, oldest first.")
+    revoke = _add_command(
+        keys,
+        "revoke",
+        _revoke_key,
+        "end an API key for good",
+        "End an API key for good; a running server knows at once.",
+    )
+    revoke.add_argument("id", metavar="ID", help="the key's id, as `mainstem key list` shows it")
+
+
+def _add_doctor(commands: _Commands) -> None:
+    doctor = _add_command(
+        commands,
+        "doctor",
+        _doctor,
+        "check the data and the machine",
+        "Check disk, port, ffmpeg, versions, the database, and the checksum of every segment of the log."
+        " Works while the server runs.",
+    )
+    doctor.add_argument(
+        "--accept-loss",
+        metavar="SEGMENT",
+        help="give up a damaged segment that cannot be restored, so that the server is healthy without it",
+    )
+
+
+def _add_group(commands: _Commands, name: str, help_: str, description: str) -> _Commands:
+    group = commands.add_parser(name, help=help_, description=description)
+    return group.add_subparsers(metavar="COMMAND", required=True)
+
+
+def _add_command(commands: _Commands, name: str, run: Command, help_: str, description: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help_, description=description)
+    command.set_defaults(command=run)
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"the TOML file to use instead of {CONFIG_VARIABLE}"
+    )
+    command.add_argument("--data", metavar="FOLDER", help="the data folder, instead of MAINSTEM_DATA")
+    command.add_argument("--json", action="store_true", help="answer with JSON, one object or array")
+    return command
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError("must be more than 0 and less than a million")
+    return number
+
+
+def _environment(asked: argparse.Namespace) -> Mapping[str, str]:
+    options = {name: getattr(asked, name, None) for name in ("data", "host", "port")}
+    return {**os.environ, **{PREFIX + name.upper(): value for name, value in options.items() if value is not None}}
+
+
+# Commands
+
+
+def _serve(asked: argparse.Namespace, settings: Settings) -> int:
+    # The server brings a hundred modules that no other command needs.
+    import uvloop
+
+    from mainstem.app import serve
+
+    if asked.json:
+        settings = msgspec.structs.replace(settings, log_format="json")
+    uvloop.run(serve(settings))
+    return DONE
+
+
+def _demo(asked: argparse.Namespace, settings: Settings) -> int:
+    from mainstem import demo
+
+    return demo.main(asked)
+
+
+def _doctor(asked: argparse.Namespace, settings: Settings) -> int:
+    from mainstem import doctor
+
+    if asked.accept_loss is not None:
+        doctor.give_up(settings, asked.accept_loss)
+    checks = asyncio.run(doctor.examine(settings))
+    is_well = all(check.verdict is not doctor.Verdict.PROBLEM for check in checks)
+    if asked.json:
+        _show_json({"ok": is_well, "checks": checks})
+    else:
+        for check in checks:
+            _show(f"{check.verdict.value:8} {check.subject:12} {check.finding}")
+    return DONE if is_well else FAILED
+
+
+def _migrate(asked: argparse.Namespace, settings: Settings) -> int:
+    async def migrate() -> list[str]:
+        layout = Layout(settings.data)
+        layout.make()
+        records = SqliteRecords(layout.records)
+        try:
+            return await records.migrate()
+        finally:
+            await records.close()
+
+    steps = asyncio.run(migrate())
+    if asked.json:
+        _show_json({"database": str(Layout(settings.data).records), "steps": steps})
+    else:
+        _show(f"Steps taken: {', '.join(steps)}." if steps else "The database is of this version already.")
+    return DONE
+
+
+def _add_account(asked: argparse.Namespace, settings: Settings) -> int:
+    password = sys.stdin.readline().rstrip("\r\n") if asked.password_stdin else asked.password
+
+    async def add(directory: Directory) -> Account:
+        return await directory.create_account(asked.name, email=asked.email, password=password, is_admin=asked.admin)
+
+    account = _with_directory(settings, add)
+    if asked.json:
+        _show_json(_account_view(account))
+    else:
+        _show(f"{account.id} {account.name}")
+    return DONE
+
+
+def _list_accounts(asked: argparse.Namespace, settings: Settings) -> int:
+    accounts = _with_directory(settings, Directory.accounts)
+    if asked.json:
+        _show_json([_account_view(account) for account in accounts])
+    else:
+        _show_table(
+            ("id", "name", "email", "administrator", "created"),
+            [
+                (str(one.id), one.name, one.email or "", "yes" if one.is_admin else "", rfc3339(one.created_us))
+                for one in accounts
+            ],
+        )
+    return DONE
+
+
+def _add_api_key(asked: argparse.Namespace, settings: Settings) -> int:
+    async def add(directory: Directory) -> tuple[Key, str]:
+        draft = KeyDraft(
+            name=asked.name,
+            scopes=_scopes(asked.scope),
+            tier=Tier(asked.tier),
+            topics=None if asked.stream is None else frozenset(asked.stream),
+            expires_us=None if asked.days is None else system_clock() + int(asked.days * _DAY_US),
+            account=await _owner(directory, asked.account),
+        )
+        return await directory.create_key(OPERATOR, draft)
+
+    key, text = _with_directory(settings, add)
+    if asked.json:
+        _show_json({**_key_view(key), "key": text})
+    else:
+        _show(f"{text}\n\nThis is {key.id}, {key.name!r}. Keep it now: it is not shown again.")
+    return DONE
+
+
+def _list_keys(asked: argparse.Namespace, settings: Settings) -> int:
+    keys = _with_directory(settings, _every_key)
+    if asked.json:
+        _show_json([_key_view(key) for key in keys])
+    else:
+        _show_table(
+            ("id", "name", "account", "tier", "scopes", "streams", "expires", "last used"),
+            [
+                (
+                    key.id,
+                    key.name,
+                    str(key.account),
+                    str(key.tier),
+                    " ".join(sorted(key.scopes)),
+                    "all" if key.topics is None else " ".join(sorted(key.topics)),
+                    "never" if key.expires_us is None else rfc3339(key.expires_us),
+                    "never" if key.last_used_us is None else rfc3339(key.last_used_us),
+                )
+                for key in keys
+            ],
+        )
+    return DONE
+
+
+def _revoke_key(asked: argparse.Namespace, settings: Settings) -> int:
+    async def revoke(directory: Directory) -> None:
+        await directory.revoke_key(OPERATOR, asked.id)
+
+    _with_directory(settings, revoke)
+    if asked.json:
+        _show_json({"id": asked.id, "revoked": True})
+    else:
+        _show(f"{asked.id} is revoked.")
+    return DONE
+
+
+# What commands share
+
+
+def _with_directory[Answer](settings: Settings, work: Callable[[Directory], Coroutine[None, None, Answer]]) -> Answer:
+    async def run() -> Answer:
+        async with _directory(settings) as directory:
+            return await work(directory)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _directory(settings: Settings) -> AsyncIterator[Directory]:
+    """The directory of a server that may be running. A database that is not there yet is made, one that is older is
+    left alone: the server that runs on it may be older, too."""
+    layout = Layout(settings.data)
+    layout.make()
+    records = SqliteRecords(layout.records)
+    if not layout.records.exists():
+        await records.migrate()
+    async with records:
+        yield Directory(records, system_clock, signing_key(layout.keys), settings.token_lifetime_s)
+
+
+def _scopes(names: Sequence[str] | None) -> frozenset[Scope] | None:
+    if names is None:
+        return None
+    return frozenset(Scope) if _ALL_SCOPES in names else frozenset(map(Scope, names))
+
+
+async def _owner(directory: Directory, account: str | None) -> AccountId:
+    if account is not None:
+        return (await directory.find_account(account)).id
+    administrators = [one for one in await directory.accounts() if one.is_admin]
+    if not administrators:
+        raise NotFound("There is no administrator yet: start the server once, or name an account with --account.")
+    return administrators[0].id
+
+
+async def _every_key(directory: Directory) -> list[Key]:
+    page = await directory.keys(OPERATOR, limit=1_000)
+    keys = page.keys
+    while page.next_cursor is not None:
+        page = await directory.keys(OPERATOR, limit=1_000, cursor=page.next_cursor)
+        keys += page.keys
+    return keys
+
+
+# What is shown
+
+
+def _account_view(account: Account) -> dict[str, object]:
+    return {
+        "id": account.id,
+        "name": account.name,
+        "email": account.email,
+        "admin": account.is_admin,
+        "created_at": rfc3339(account.created_us),
+    }
+
+
+def _key_view(key: Key) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "account": key.account,
+        "scopes": sorted(key.scopes),
+        "tier": key.tier,
+        "streams": None if key.topics is None else sorted(key.topics),
+        "expires_at": None if key.expires_us is None else rfc3339(key.expires_us),
+        "created_at": rfc3339(key.created_us),
+        "last_used_at": None if key.last_used_us is None else rfc3339(key.last_used_us),
+    }
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _show_json(value: object) -> None:
+    _show(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _show_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        _show("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _complain(error: MainstemError, *, as_json: bool) -> None:
+    if as_json:
+        sys.stderr.write(msgspec.json.encode({"error": {"message": error.message}}).decode() + "\n")
+    else:
+        sys.stderr.write(f"mainstem: {error.message}\n")
