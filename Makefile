@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 python := .venv/bin/python
 uv := scripts/uv
-install := $(uv) pip install --quiet --python $(python)
+pip := $(uv) pip install --quiet --python $(python)
 compile := $(uv) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
@@ -22,6 +22,9 @@ help: ## List these commands
 
 .PHONY: setup
 setup: $(developing) ## Make .venv with everything to run, test and change mainstem
+
+.PHONY: install
+install: $(serving) ## Make .venv with only what serving needs
 
 .PHONY: run
 run: $(serving) ## Run the server on http://127.0.0.1:8082, data in ./mainstem-data
@@ -84,8 +87,8 @@ $(made): .python-version scripts/make-venv
 
 # The project itself is installed editable: a change in src/ takes effect at the next start.
 define install_lock
-	$(install) --require-hashes --requirements $<
-	$(install) --no-deps --no-build-isolation --editable .
+	$(pip) --require-hashes --requirements $<
+	$(pip) --no-deps --no-build-isolation --editable .
 	@touch $@
 endef
 
