@@ -1,0 +1,82 @@
+"""The server under test: `python -m mainstem serve` with default settings, as a stranger starts it."""
+
+import http.client
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+import msgspec
+
+from benchmarks.processes import HOST, Process, free_port
+from benchmarks.software import Missing
+
+EVENTS_PATH = "/v2/ingest/events"
+BATCH_PATH = "/v2/ingest/batch"
+
+
+class Server:
+    """Give settings only where a figure needs them, and say so in its row."""
+
+    durability = "fdatasync before the answer; readable at once"
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = free_port()
+        self.key = "ms_" + secrets.token_urlsafe(32)
+        self._environment = {"MAINSTEM_HOST": HOST, "MAINSTEM_PORT": str(self.port), "MAINSTEM_API_KEY": self.key}
+        self._environment |= {"MAINSTEM_DATA": str(self.data)}
+        self._environment |= {f"MAINSTEM_{name.upper()}": str(value) for name, value in settings.items()}
+        self.start()
+
+    def start(self) -> float:
+        """Start it on the data that is there, and give the seconds until it said that it is ready."""
+        argv = [sys.executable, "-m", "mainstem", "serve"]
+        self.process = Process(argv, self.folder, environment=self._environment)
+        seconds = self.process.wait(lambda: self.ask("GET", "/health/ready", connection=self._fresh())[0] == 200, 300)
+        self._connection = self._fresh()
+        return seconds
+
+    @property
+    def headers(self) -> list[str]:
+        return [f"X-API-Key: {self.key}", "Content-Type: application/json"]
+
+    def url(self, path: str) -> str:
+        return f"http://{HOST}:{self.port}{path}"
+
+    def request(self, path: str, body: bytes) -> bytes:
+        """A whole POST, ready to be sent on a raw connection."""
+        lines = [f"POST {path} HTTP/1.1", f"Host: {HOST}:{self.port}", *self.headers, f"Content-Length: {len(body)}"]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    def _fresh(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(HOST, self.port, timeout=60)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *, connection: http.client.HTTPConnection | None = None
+    ) -> tuple[int, bytes]:
+        """One request on the connection that is kept open: the status and the body."""
+        line = connection or self._connection
+        line.request(method, path, body, dict(header.split(": ", 1) for header in self.headers))
+        answer = line.getresponse()
+        return answer.status, answer.read()
+
+    def get(self, path: str, parameters: Mapping[str, object] | Sequence[tuple[str, object]] = ()) -> dict[str, object]:
+        return self._decoded(*self.ask("GET", f"{path}?{urlencode(parameters)}" if parameters else path))
+
+    def post(self, path: str, body: object) -> dict[str, object]:
+        return self._decoded(*self.ask("POST", path, msgspec.json.encode(body)))
+
+    @staticmethod
+    def _decoded(status: int, body: bytes) -> dict[str, object]:
+        if status != 200:
+            raise Missing(f"mainstem answered {status}: {body[:200]!r}")
+        return msgspec.json.decode(body, type=dict[str, object])
+
+    def count(self, stream: str) -> int:
+        """How many events a reader finds in a stream."""
+        found = self.get("/v2/query/events", {"stream_id": stream, "limit": 1})["total_count"]
+        assert isinstance(found, int)
+        return found
