@@ -285,6 +285,7 @@ class Directory:
 
     async def create_key(self, principal: Principal, draft: KeyDraft) -> tuple[Key, str]:
         """Make a key; its text is given out here and never again. Raises Denied when it would exceed the maker's."""
+        _require_key_manager(principal)
         self._check_key(draft)
         draft = grantable(principal, draft)
         account = draft.account or principal.account
