@@ -1,5 +1,21 @@
 """The log, and all that hangs on it: topics, ingest, queries."""
 
+from mainstem.events.filters import InvalidQuery, parse_timestamp
+from mainstem.events.ingest import (
+    Accepted,
+    Batch,
+    EventError,
+    Form,
+    Ingest,
+    IngestLimits,
+    InvalidEvent,
+    InvalidEvents,
+    InvalidJson,
+    InvalidTimestamp,
+    KeyInUse,
+    KeyReused,
+    TooLarge,
+)
 from mainstem.events.model import (
     Activity,
     Topic,
@@ -12,9 +28,28 @@ from mainstem.events.model import (
     TopicStatus,
 )
 from mainstem.events.topics import Topics
+from mainstem.events.vitals import Probe, Vitals
+from mainstem.storage import Condition, Row
 
 __all__ = [
+    "Accepted",
     "Activity",
+    "Batch",
+    "Condition",
+    "EventError",
+    "Form",
+    "Ingest",
+    "IngestLimits",
+    "InvalidEvent",
+    "InvalidEvents",
+    "InvalidJson",
+    "InvalidQuery",
+    "InvalidTimestamp",
+    "KeyInUse",
+    "KeyReused",
+    "Probe",
+    "Row",
+    "TooLarge",
     "Topic",
     "TopicChanges",
     "TopicDefaults",
@@ -24,4 +59,6 @@ __all__ = [
     "TopicPage",
     "TopicStatus",
     "Topics",
+    "Vitals",
+    "parse_timestamp",
 ]

@@ -79,7 +79,7 @@ def _verify_wal(layout: Layout) -> Iterator[Finding]:
 def accept_loss(folder: FilePath, name: str) -> None:
     """Declare a quarantined segment lost: health no longer speaks of it. Its file stays in quarantine.
 
-    A running server sees it within its next round of upkeep. Raises NotFound when nothing of that name is in quarantine.
+    A running server sees it within its next round of upkeep. Raises NotFound where nothing of that name is in it.
     """
     layout = Layout(folder)
     catalog = Catalog(layout.catalog)
