@@ -5,13 +5,15 @@ import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from mainstem.errors import Conflict, Invalid, NotFound, Unavailable
 from mainstem.storage.embedded.files import sync_folder
 from mainstem.storage.ports import BlobInfo
+
+_ATTEMPTS = 20
 
 
 class FolderBlobs:
@@ -83,14 +85,16 @@ class FolderBlobs:
         file.flush()
         os.fsync(file.fileno())
         info = _info(os.fstat(file.fileno()))
-        try:
-            self._make_folder(path.parent)
-            unfinished.replace(path)
-        except FileNotFoundError:
-            # A deletion took the empty folder away in between. It will hardly do so twice.
-            self._make_folder(path.parent)
-            unfinished.replace(path)
-        sync_folder(path.parent)
+        for _ in range(_ATTEMPTS):
+            try:
+                self._make_folder(path.parent)
+                unfinished.replace(path)
+                break
+            except FileNotFoundError:
+                continue  # a deletion took the empty folder away in between
+        else:
+            raise BlockingIOError(errno.EAGAIN, "its folder keeps being deleted")
+        _sync(path.parent)
         return info
 
     def _make_folder(self, folder: Path) -> None:
@@ -98,14 +102,14 @@ class FolderBlobs:
             return
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        _sync(folder.parent)
 
     def _delete(self, path: Path) -> None:
         try:
             path.unlink()
         except (FileNotFoundError, NotADirectoryError):
             return
-        sync_folder(path.parent)
+        _sync(path.parent)
         for folder in path.parents:
             if folder == self._folder:
                 return
@@ -126,6 +130,11 @@ def _entries(root: Path, folder: str) -> list[str]:
 
 def _is_name(text: str) -> bool:
     return "\0" not in text and not any(part in ("", ".", "..") for part in text.split("/"))
+
+
+def _sync(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # whoever deleted it since has synced that
+        sync_folder(folder)
 
 
 def _discard(unfinished: Path) -> None:

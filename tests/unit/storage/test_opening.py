@@ -1,0 +1,80 @@
+"""Opening a data folder: one server at a time, with everything in its place."""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mainstem.clock import system_clock
+from mainstem.errors import Unavailable
+from mainstem.settings import Settings
+from mainstem.storage import Layout, open_storage
+from mainstem.storage.opening import exclusive
+
+HOLD = """
+import sys, pathlib
+from mainstem.storage.opening import exclusive
+with exclusive(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+async def test_the_first_start_makes_the_folder_for_its_owner_only(tmp_path: Path) -> None:
+    data = tmp_path / "deep" / "data"
+
+    async with open_storage(Settings(data=data), system_clock) as storage:
+        await storage.blobs.write("a", b"hello")
+        assert await storage.records.version() is not None
+
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert (data / "blobs" / "a").read_bytes() == b"hello"
+
+
+async def test_a_second_server_is_refused_until_the_first_has_closed(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    async with open_storage(settings, system_clock):
+        with pytest.raises(Unavailable, match=r"Another mainstem server \(process \d+\) uses the data folder"):
+            async with open_storage(settings, system_clock):
+                pass
+
+    async with open_storage(settings, system_clock):
+        pass
+
+
+async def test_what_a_crash_left_is_cleared_away(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    (layout.temporary / "blob-half").write_bytes(b"half")
+    (layout.temporary / "queries").mkdir()
+    (layout.temporary / "queries" / "spilled").write_bytes(b"rows")
+
+    async with open_storage(Settings(data=tmp_path), system_clock):
+        assert not (layout.temporary / "blob-half").exists()
+        assert not (layout.temporary / "queries" / "spilled").exists()
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(Unavailable, match="file/data cannot be made or written: Not a directory"):
+        async with open_storage(Settings(data=tmp_path / "file" / "data"), system_clock):
+            pass
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Unavailable, match=f"process {holder.pid}"), exclusive(path):
+            pass
+        holder.kill()
+
+    with exclusive(path):
+        pass
