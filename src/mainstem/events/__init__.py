@@ -1,6 +1,7 @@
 """The log, and all that hangs on it: topics, ingest, queries."""
 
-from mainstem.events.filters import InvalidQuery, parse_timestamp
+from mainstem.events.aggregates import AggregateAnswer, AggregateRequest, Aggregation, Operation, Order
+from mainstem.events.filters import InvalidQuery, parse_field, parse_timestamp
 from mainstem.events.ingest import (
     Accepted,
     Batch,
@@ -27,6 +28,7 @@ from mainstem.events.model import (
     TopicPage,
     TopicStatus,
 )
+from mainstem.events.query import Page, PageRequest, Queries
 from mainstem.events.topics import Topics
 from mainstem.events.vitals import Probe, Vitals
 from mainstem.storage import Condition, Row
@@ -34,6 +36,9 @@ from mainstem.storage import Condition, Row
 __all__ = [
     "Accepted",
     "Activity",
+    "AggregateAnswer",
+    "AggregateRequest",
+    "Aggregation",
     "Batch",
     "Condition",
     "EventError",
@@ -47,7 +52,12 @@ __all__ = [
     "InvalidTimestamp",
     "KeyInUse",
     "KeyReused",
+    "Operation",
+    "Order",
+    "Page",
+    "PageRequest",
     "Probe",
+    "Queries",
     "Row",
     "TooLarge",
     "Topic",
@@ -60,5 +70,6 @@ __all__ = [
     "TopicStatus",
     "Topics",
     "Vitals",
+    "parse_field",
     "parse_timestamp",
 ]

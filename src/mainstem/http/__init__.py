@@ -12,11 +12,25 @@ from mainstem.http.errors import (
 )
 from mainstem.http.openapi import openapi
 from mainstem.http.protocol import HEADER_BYTES_MAX, Guard
-from mainstem.http.routes import JSON, Answer, Call, Face, Header, Limits, Reply, Route, decode_json, json_answer
+from mainstem.http.routes import (
+    JSON,
+    REQUEST_ID,
+    Answer,
+    Call,
+    Face,
+    Header,
+    Limits,
+    Reply,
+    Route,
+    decode_json,
+    json_answer,
+)
 
 __all__ = [
     "HEADER_BYTES_MAX",
     "JSON",
+    "REQUEST_ID",
+    "REQUEST_ID",
     "Answer",
     "Application",
     "BodyTooLarge",

@@ -49,7 +49,7 @@ def _kinds(face: Face) -> list[Any]:
     kinds: list[Any] = [face.error_kind]
     for route in face.routes:
         kinds += [kind for kind in (route.query, *route.bodies.values()) if kind is not None]
-        kinds += [reply.kind for reply in route.replies.values() if reply.kind is not None]
+        kinds += [kind for reply in route.replies.values() for kind in reply.kinds]
     return list({repr(kind): kind for kind in kinds}.values())
 
 
@@ -102,10 +102,10 @@ class _Shapes:
         responses: dict[str, Any] = {}
         for status, reply in sorted(route.replies.items()):
             responses[str(status)] = {"description": reply.description}
-            if reply.kind is not None:
-                responses[str(status)]["content"] = {reply.media_type: {"schema": self._schema_of[repr(reply.kind)]}}
-            elif status != 204:
-                responses[str(status)]["content"] = {reply.media_type: {}}
+            if status != 204:
+                schemas = [self._schema_of[repr(kind)] for kind in reply.kinds]
+                schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+                responses[str(status)]["content"] = {reply.media_type: {"schema": schema} if schemas else {}}
         by_status: dict[int, list[str]] = {}
         for code in self.errors(route):
             by_status.setdefault(self._face.codes[code], []).append(code)

@@ -21,7 +21,7 @@ class Guard(HttpToolsProtocol):
     _within_headers = False
     _header_bytes = 0
     _header_timer: asyncio.TimerHandle | None = None
-    _refusal = (400, "INVALID_REQUEST")
+    _refused_with = (400, "INVALID_REQUEST")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -47,7 +47,7 @@ class Guard(HttpToolsProtocol):
             return
         self._header_bytes += len(data)
         if self._header_bytes > HEADER_BYTES_MAX:
-            self._refusal = (431, "INVALID_REQUEST")
+            self._refused_with = (431, "INVALID_REQUEST")
             self.send_400_response(f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
         elif self._header_timer is None:
             self._header_timer = self.loop.call_later(self.header_timeout_s, self._too_slow)
@@ -55,7 +55,7 @@ class Guard(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What cannot be read as a request has no path, so no face: it gets the common shape of an error."""
         self._stop_timer()
-        status, code = self._refusal
+        status, code = self._refused_with
         body = msgspec.json.encode({"error": {"code": code, "message": msg, "details": {}}})
         self.transport.write(
             STATUS_LINE[status]
@@ -71,7 +71,7 @@ class Guard(HttpToolsProtocol):
         if not self._within_headers:  # nothing was asked, so there is nothing to answer
             self.transport.close()
             return
-        self._refusal = (408, "INVALID_REQUEST")
+        self._refused_with = (408, "INVALID_REQUEST")
         self.send_400_response(f"The request's headers took more than {self.header_timeout_s:g} s")
 
     def _stop_timer(self) -> None:

@@ -42,8 +42,8 @@ class Reply(msgspec.Struct, frozen=True):
     """An answer that a route may give, for the documentation."""
 
     description: str
-    kind: Any = None
-    """The type of its JSON body; None when it has no body, or none in JSON."""
+    kinds: Sequence[Any] = ()
+    """The types that its JSON body may have; none when it has no body, or none in JSON."""
     media_type: str = JSON
 
 
@@ -80,14 +80,23 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Face(Protocol):
     """What an API decides for itself: its routes, who may come in, how it says no."""
 
-    title: str
-    prefixes: Sequence[str]
-    """Beginnings of paths that are this face's own, for answers to paths that nobody has."""
-    routes: Sequence[Route]
-    codes: Mapping[str, int]
-    """Error code → HTTP status, for the documentation."""
-    error_kind: Any
-    """The type of an error's JSON body."""
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def prefixes(self) -> Sequence[str]:
+        """Beginnings of paths that are this face's own, for answers to paths that nobody has."""
+
+    @property
+    def routes(self) -> Sequence[Route]: ...
+
+    @property
+    def codes(self) -> Mapping[str, int]:
+        """Error code → HTTP status, for the documentation."""
+
+    @property
+    def error_kind(self) -> Any:
+        """The type of an error's JSON body."""
 
     async def admit(self, call: "Call") -> None:
         """Find out who is calling and count it. Raises Unauthenticated or Exhausted."""
@@ -203,7 +212,8 @@ def invalid_field(error: msgspec.ValidationError) -> Invalid:
     named = _UNKNOWN_FIELD.search(reason) or _MISSING_FIELD.search(reason)
     if named is not None:
         field = f"{field}.{named['field']}" if field else named["field"]
-    return Invalid(f"{field}: {reason}" if field else reason, field=field or None, reason=reason)
+    message = f"{field}: {reason}" if field and named is None else reason
+    return Invalid(message, field=field or None, reason=reason)
 
 
 def _list_fields(kind: type) -> set[str]:
@@ -214,11 +224,13 @@ def _is_list(kind: Any) -> bool:
     return isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.ListType)
 
 
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+REQUEST_ID = re.compile(r"[!-~]{1,128}")
+"""The ids of clients' own making that are taken over."""
+"""What a client's own request id must be to be taken."""
 
 
 def _request_id(given: str | None) -> str:
     """The client's own id when it is printable and short, else a fresh one."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
+    if given is not None and REQUEST_ID.fullmatch(given):
         return given
     return random_id("req")

@@ -1,0 +1,202 @@
+"""The composition root: settings → storage → capabilities → faces → one ASGI application behind one port."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+import uvloop
+
+from mainstem import __version__
+from mainstem.clock import Clock, system_clock
+from mainstem.errors import Unavailable
+from mainstem.events import Ingest, IngestLimits, Probe, Queries, TopicDefaults, Topics
+from mainstem.faces.datastream import DataStream
+from mainstem.http import Application, Guard, Limits
+from mainstem.identity import Directory, FirstStart, RateLimiter, signing_key
+from mainstem.settings import Settings
+from mainstem.storage import Layout, Storage, open_storage
+from mainstem.telemetry import Metrics, configure_logging, get_logger
+
+logger = get_logger("mainstem")
+
+_BACKLOG = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """All parts of a running server, wired."""
+
+    application: Application
+    protocol: type[Guard]
+    datastream: DataStream
+    first_start: FirstStart | None
+
+
+@contextlib.asynccontextmanager
+async def compose(settings: Settings, clock: Clock = system_clock) -> AsyncIterator[Server]:
+    """Open storage, wire everything on top of it, and close it in reverse at the end of the block."""
+    async with open_storage(settings, clock) as storage:
+        layout = Layout(settings.data)
+        directory = Directory(storage.records, clock, signing_key(layout.keys), settings.token_lifetime_s)
+        first_start = await directory.bootstrap(settings.admin_email, settings.admin_password, settings.api_key)
+        async with _running(directory):
+            yield await _wire(settings, storage, directory, layout, clock, first_start)
+
+
+@contextlib.asynccontextmanager
+async def _running(directory: Directory) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(directory.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+
+async def _wire(
+    settings: Settings,
+    storage: Storage,
+    directory: Directory,
+    layout: Layout,
+    clock: Clock,
+    first_start: FirstStart | None,
+) -> Server:
+    metrics = Metrics()
+    limiter = RateLimiter(storage.signals)
+    defaults = TopicDefaults(settings.retention_days, settings.dedupe_window_s)
+    topics = Topics(storage.records, storage.log, directory, clock, defaults)
+    await topics.open()
+    ingest = Ingest(
+        storage.log,
+        topics,
+        clock,
+        IngestLimits(event_bytes_max=settings.event_bytes_max, batch_events_max=settings.batch_events_max),
+    )
+    probe = Probe(storage.log, storage.records, topics, layout.temporary, clock, settings.disk_free_bytes_min)
+    metrics.add(probe.families)
+    datastream = DataStream(
+        directory=directory,
+        limiter=limiter,
+        topics=topics,
+        ingest=ingest,
+        queries=Queries(storage.log, storage.analytics, topics, clock, settings.query_timeout_s),
+        probe=probe,
+        metrics=metrics,
+        version=__version__,
+    )
+
+    class Protocol(Guard):
+        header_timeout_s = settings.header_timeout_s
+
+    limits = Limits(body_bytes_max=settings.body_bytes_max, body_pause_s=settings.body_timeout_s)
+    return Server(Application([datastream], limits, metrics), Protocol, datastream, first_start)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what is under way, sync and return.
+
+    Raises Unavailable when the port or the data folder is taken.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    with _listening_socket(settings.host, settings.port) as listener:
+        async with compose(settings) as server:
+            if server.first_start is not None:
+                print(_welcome(server.first_start), flush=True)  # noqa: T201  # its one chance to be read
+            _spare_the_collector()
+            runner = _Runner(_uvicorn_config(settings, server), server)
+            url = _url(listener)
+            logger.info("listening", url=url, version=__version__, data=str(settings.data))
+            await runner.serve([listener])
+    logger.info("stopped")
+
+
+def run(settings: Settings) -> None:
+    """`serve` on uvloop, from a program that has no loop yet."""
+    uvloop.run(serve(settings))
+
+
+class _Runner(uvicorn.Server):
+    """uvicorn, which would send itself the signal again that ended it and so skip the closing of storage."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._composed = server
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        ends = (signal.SIGTERM, signal.SIGINT)
+        for end in ends:
+            loop.add_signal_handler(end, self.handle_exit, end, None)
+        try:
+            yield
+        finally:
+            for end in ends:
+                loop.remove_signal_handler(end)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            logger.info("stopping", signal=signal.Signals(sig).name)
+        self._composed.datastream.stopping = True
+        super().handle_exit(sig, frame)
+
+
+def _uvicorn_config(settings: Settings, server: Server) -> uvicorn.Config:
+    return uvicorn.Config(
+        server.application,
+        http=server.protocol,
+        ws="none",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        limit_concurrency=settings.connections_max,
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # uvicorn takes fractions of a second, too
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,  # type: ignore[arg-type]
+    )
+
+
+@contextlib.contextmanager
+def _listening_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the port before anything else is opened, so that a second server fails at once and in plain words."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise Unavailable(
+                f"Cannot listen on {host} port {port}: {error.strerror}; choose another with MAINSTEM_PORT"
+            ) from error
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _spare_the_collector() -> None:
+    """What stands now stands for ever, and requests make few cycles: the collector need not look so often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _welcome(first: FirstStart) -> str:
+    password = first.password or "(as you gave it)"
+    return (
+        "\nThis is the first start. Keep these; they are not shown again.\n"
+        f"  administrator  {first.email}\n"
+        f"  password       {password}\n"
+        f"  API key        {first.api_key}\n"
+    )
