@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 
 import duckdb
 
-from mainstem.errors import Exhausted, Unavailable
+from mainstem.errors import Exhausted, Invalid, Unavailable
 from mainstem.storage import leaves
 from mainstem.storage.columns import SCHEMA
 from mainstem.storage.leaves import Columns, identifier, literal
@@ -110,6 +110,8 @@ def _answer(cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, sql: Sql) -> 
         cursor.register(_LIVE, snapshot.live)
         cursor.execute(f"CREATE TEMP VIEW events AS {relation(snapshot.parts, sql.leaves, snapshot)}").fetchall()
         return cursor.execute(sql.text, list(sql.parameters)).fetchall()
+    except duckdb.OutOfRangeException as error:
+        raise Invalid("The numbers in these events are too large to be calculated with.") from error
     except duckdb.InterruptException as error:
         raise Unavailable("The query was stopped.") from error
     except duckdb.OutOfMemoryException as error:
