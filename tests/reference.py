@@ -3,12 +3,23 @@
 In a page, `<!-- generated: name -->` and `<!-- end -->` enclose what comes from here; all else is written by hand.
 """
 
+import argparse
+import asyncio
+import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from mainstem.settings import describe
+from mainstem import cli
+from mainstem.app import compose
+from mainstem.faces.datastream import DataStream, wire
+from mainstem.http import Route, openapi
+from mainstem.settings import Settings, describe
+from mainstem.telemetry import Family
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -30,6 +41,173 @@ def settings() -> str:
     )
 
 
+def commands() -> str:
+    return "\n\n".join(_command(command) for command in _leaves(cli.parser()))
+
+
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield parser
+    for group in groups:
+        for command in group.choices.values():
+            yield from _leaves(command)
+
+
+def _command(command: argparse.ArgumentParser) -> str:
+    wanted = [action for action in command._actions if action.dest != "help"]
+    options = _table(("option", "meaning"), ((_spelling(action), action.help or "") for action in wanted))
+    return f"### {command.prog}\n\n{command.description}\n\n{options}"
+
+
+def _spelling(action: argparse.Action) -> str:
+    name = ", ".join(action.option_strings)
+    value = "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
+    return f"`{' '.join(part for part in (name, value) if part)}`"
+
+
+def errors() -> str:
+    kinds: dict[tuple[int, str], list[str]] = {}
+    for kind, status_and_code in wire.ERRORS.items():
+        kinds.setdefault(status_and_code, []).append(first_sentence(kind.__doc__ or ""))
+    kinds[wire.INTERNAL] = ["Something that nobody foresaw; it is in the log under the request's id."]
+    rows = ((str(status), f"`{code}`", " ".join(dict.fromkeys(said))) for (status, code), said in sorted(kinds.items()))
+    return _table(("status", "code", "when"), rows)
+
+
+# The HTTP API, from the document that the server itself publishes
+
+
+def _face() -> DataStream:
+    """The face without anything behind it: its routes are data, and nobody will call them."""
+    return DataStream.__new__(DataStream)
+
+
+def routes() -> str:
+    face = _face()
+    document = openapi(face, "")
+    parts = []
+    for tag, group in groupby(face.routes, key=lambda route: route.tag):
+        parts.append(f"## {tag}")
+        parts += [_route(route, document["paths"][route.path][route.method.lower()]) for route in group]
+    return "\n\n".join(parts)
+
+
+def _route(route: Route, operation: Mapping[str, Any]) -> str:
+    parts = [f"### {route.method} {route.path}", " ".join(filter(None, (f"{route.summary}.", route.description)))]
+    parts.append(_who(route))
+    parameters = [one for one in operation["parameters"] if one["in"] != "path"]
+    if parameters:
+        rows = ((f"`{one['name']}`", one["in"], *_described(one["schema"], one)) for one in parameters)
+        parts.append(_table(("parameter", "in", "type", "default", "meaning"), rows))
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        parts.append(f"Body, `{media_type}`: {_type(content['schema'])}.")
+    for status, reply in sorted(route.replies.items()):
+        content = operation["responses"][str(status)].get("content", {}).get(reply.media_type, {})
+        shape = f": {_type(content['schema'])}" if "schema" in content else ""
+        parts.append(f"**{status}** {reply.description}{shape}.")
+    codes = [f"`{code}`" for code in route.errors]
+    if codes:
+        parts.append(f"Errors of its own: {', '.join(codes)}.")
+    return "\n\n".join(parts)
+
+
+def _who(route: Route) -> str:
+    if route.public:
+        return "Needs no credential."
+    return f"Needs a credential with the scope `{route.scope.value}`." if route.scope else "Needs a credential."
+
+
+def shapes() -> str:
+    document = openapi(_face(), "")
+    queries = {getattr(route.query, "__name__", "") for route in _face().routes}
+    parts = []
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        if name in queries or "properties" not in schema:
+            continue
+        required = schema.get("required", ())
+        rows = (
+            (f"`{field}`", *_described(kind, {"required": field in required, **kind}))
+            for field, kind in schema["properties"].items()
+        )
+        said = [first_sentence(schema["description"])] if "description" in schema else []
+        parts.append("\n\n".join([f"### {name}", *said, _table(("field", "type", "default", "meaning"), rows)]))
+    return "\n\n".join(parts)
+
+
+def _described(schema: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Type, default and meaning of a parameter or field."""
+    default = "required" if about.get("required") else ""
+    if "default" in schema and schema["default"] not in (None, [], {}):
+        default = f"`{json.dumps(schema['default'])}`"
+    return _type(schema), default, about.get("description") or schema.get("description", "")
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A JSON Schema in a few words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
+    if "enum" in schema:
+        return " ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    match schema.get("type"):
+        case "array":
+            return f"list of {_type(schema.get('items', {}))}"
+        case "object":
+            return "object"
+        case "string" if schema.get("format") == "date-time":
+            return "time"
+        case "integer" | "number" | "string" as plain:
+            return f"{plain}{_bounds(schema)}"
+        case str(plain):
+            return plain
+        case _:
+            return "anything"
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if "maxLength" in schema:
+        return f", {schema.get('minLength', 0)} to {schema['maxLength']} characters"
+    if low is not None and high is not None:
+        return f", {low} to {high}"
+    return f", at least {low}" if low is not None else ""
+
+
+def metrics() -> str:
+    families = asyncio.run(_families())
+    return _table(
+        ("name", "kind", "labels", "meaning"),
+        ((f"`mainstem_{one.name}`", one.kind, _LABELS.get(one.name, ""), one.help) for one in families),
+    )
+
+
+_LABELS = {
+    "http_requests_total": "`route`, `method`, `status`",
+    "http_request_duration_seconds": "`route`, `method`",
+    "ingest_errors_total": "`stream`, `code`",
+    "ingest_commit_duration_seconds": "`quantile`",
+    "stream_events_total": "`stream`",
+    "storage_bytes": "`state`",
+    "storage_events": "`state`",
+}
+
+
+async def _families() -> list[Family]:
+    """What a server that has just started would tell."""
+    with TemporaryDirectory() as folder:
+        async with compose(Settings(data=Path(folder))) as server:
+            return list(server.datastream._metrics.families())
+
+
+def first_sentence(docstring: str) -> str:
+    return " ".join(docstring.partition("\n\n")[0].split())
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *([_cell(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -49,7 +227,14 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-SOURCES: Mapping[str, Callable[[], str]] = {"settings": settings}
+SOURCES: Mapping[str, Callable[[], str]] = {
+    "settings": settings,
+    "commands": commands,
+    "errors": errors,
+    "routes": routes,
+    "shapes": shapes,
+    "metrics": metrics,
+}
 
 
 def main() -> int:

@@ -315,7 +315,7 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def _server(data: Path) -> Iterator[Server]:
+def running_server(data: Path) -> Iterator[Server]:
     port, key = _free_port(), "ms_" + secrets.token_urlsafe(32)
     chosen = {
         "MAINSTEM_HOST": "127.0.0.1",
@@ -328,6 +328,7 @@ def _server(data: Path) -> Iterator[Server]:
         "MAINSTEM_MAINTAIN_EVERY_S": "1",
     }
     ours = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
+    data.parent.mkdir(parents=True, exist_ok=True)
     said = data.parent / "server.log"
     with said.open("wb") as log:
         process = subprocess.Popen(
@@ -378,7 +379,7 @@ class Loaded(NamedTuple):
     """In which the server was busy; reading the data set is not counted."""
 
 
-def _load(server: Server, data: Path, progress: Callable[[int], None]) -> Loaded:
+def load(server: Server, data: Path, progress: Callable[[int], None]) -> Loaded:
     encode = msgspec.json.Encoder().encode
     events = size = 0
     seconds = 0.0
@@ -401,7 +402,7 @@ class Answer(msgspec.Struct):
     results: list[Json]
 
 
-def _ask(server: Server, question: Question) -> Answer:
+def ask(server: Server, question: Question) -> Answer:
     bodies = [msgspec.json.encode({"stream_id": STREAM, **request}) for request in question.requests]
     began = time.perf_counter()
     answers = [server.call("POST", "/v2/query/aggregate", body)["results"] for body in bodies]
@@ -443,9 +444,14 @@ class Report(msgspec.Struct):
 
 
 def main(arguments: Namespace) -> int:
-    """Run the demo. `arguments.json` prints one JSON object, `arguments.keep` keeps the data and says how to go on."""
+    """Run the demo. `arguments.json` prints one JSON object, `arguments.keep` keeps the data and says how to go on.
+
+    The data goes into a folder of its own, inside `arguments.data` when that is given: the demo touches no other data.
+    """
     tell = _silence if arguments.json else _to_stdout
-    home = Path(tempfile.mkdtemp(prefix="mainstem-demo-"))
+    if arguments.data is not None:
+        Path(arguments.data).mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="mainstem-demo-", dir=arguments.data))
     try:
         report = _show(home, tell, keep=arguments.keep)
     except MainstemError as error:
@@ -464,9 +470,9 @@ def main(arguments: Namespace) -> int:
 def _show(home: Path, tell: Callable[[str], None], *, keep: bool) -> Report:
     tell("Fetching the flights that left New York City in 2013 (8.7 MB, once) …")
     flights = fetch_flights()
-    with _server(home / "data") as server:
+    with running_server(home / "data") as server:
         tell(f"A server is listening at {server.url}; sending it {FLIGHTS:,} flights …")
-        loaded = _load(server, flights, _progress if sys.stderr.isatty() else _no_progress)
+        loaded = load(server, flights, _progress if sys.stderr.isatty() else _no_progress)
         rate = round(loaded.events / loaded.seconds)
         tell(
             f"{loaded.events:,} events, {_mb(loaded.bytes)} of JSON, acknowledged in {loaded.seconds:.1f} s"
@@ -474,7 +480,7 @@ def _show(home: Path, tell: Callable[[str], None], *, keep: bool) -> Report:
         )
         answers = []
         for number, question in enumerate(QUESTIONS, 1):
-            answer = _ask(server, question)
+            answer = ask(server, question)
             answers.append(answer)
             tell(f"\n{number}. {answer.question}  ({answer.milliseconds:.0f} ms)")
             for line in answer.lines:

@@ -1,0 +1,58 @@
+"""What the documents tell a reader to type works."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mainstem import demo
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    "README.md",
+    "docs/tutorial/first-events.md",
+    "docs/how-to/send-events.md",
+    "docs/how-to/query-and-aggregate.md",
+    "docs/how-to/manage-keys.md",
+]
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the documents speak of curl, which is not here")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[demo.Server]:
+    with demo.running_server(tmp_path / "data") as running:
+        yield running
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_works(page: str, server: demo.Server, tmp_path: Path) -> None:
+    """All of a page's `sh` blocks, one after the other, in a fresh server; an answer over 399 is a failure."""
+    (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
+    environment = {**os.environ, "KEY": server.key, "CURL_HOME": str(tmp_path)}
+
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands(ROOT / page, server.url)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"error"' not in done.stdout
+
+
+def commands(page: Path, url: str) -> str:
+    """The `sh` blocks that speak to a server, with this one in place of the usual."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    spoken = [
+        re.sub(r"^export KEY=.*$", "", block, flags=re.MULTILINE) for block in blocks if "localhost:8082" in block
+    ]
+    assert spoken, f"{page.name} has no command left to try"
+    return "\n".join(spoken).replace("localhost:8082", url)
