@@ -108,11 +108,10 @@ async def serve(settings: Settings) -> None:
         async with compose(settings) as server:
             if server.first_start is not None:
                 print(_welcome(server.first_start), flush=True)  # noqa: T201  # its one chance to be read
-            _spare_the_collector()
             runner = _Runner(_uvicorn_config(settings, server), server)
-            url = _url(listener)
-            logger.info("listening", url=url, version=__version__, data=str(settings.data))
-            await runner.serve([listener])
+            with _sparing_the_collector():
+                logger.info("listening", url=_url(listener), version=__version__, data=str(settings.data))
+                await runner.serve([listener])
     logger.info("stopped")
 
 
@@ -185,11 +184,18 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _spare_the_collector() -> None:
-    """What stands now stands for ever, and requests make few cycles: the collector need not look so often."""
+@contextlib.contextmanager
+def _sparing_the_collector() -> Iterator[None]:
+    """What stands now stands to the end, and requests make few cycles: the collector need not look so often."""
+    usual = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*usual)
 
 
 def _welcome(first: FirstStart) -> str:

@@ -30,7 +30,6 @@ __all__ = [
     "HEADER_BYTES_MAX",
     "JSON",
     "REQUEST_ID",
-    "REQUEST_ID",
     "Answer",
     "Application",
     "BodyTooLarge",

@@ -5,6 +5,7 @@ The ASGI application, the OpenAPI document and the reference documentation all c
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -216,12 +217,16 @@ def invalid_field(error: msgspec.ValidationError) -> Invalid:
     return Invalid(message, field=field or None, reason=reason)
 
 
-def _list_fields(kind: type) -> set[str]:
-    return {field.encode_name for field in msgspec.structs.fields(kind) if _is_list(field.type)}
+@cache
+def _list_fields(kind: type) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind) if _is_list(field.type))
 
 
 def _is_list(kind: Any) -> bool:
-    return isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.ListType)
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    return isinstance(info, msgspec.inspect.ListType)
 
 
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
