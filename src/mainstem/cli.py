@@ -198,13 +198,11 @@ def _environment(asked: argparse.Namespace) -> Mapping[str, str]:
 
 def _serve(asked: argparse.Namespace, settings: Settings) -> int:
     # The server brings a hundred modules that no other command needs.
-    import uvloop
-
-    from mainstem.app import serve
+    from mainstem import app
 
     if asked.json:
         settings = msgspec.structs.replace(settings, log_format="json")
-    uvloop.run(serve(settings))
+    app.run(settings)
     return DONE
 
 

@@ -1,0 +1,318 @@
+"""The command line: what an operator asks for, and what he is told."""
+
+import asyncio
+import io
+import json
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from mainstem import __version__
+from mainstem.cli import main
+from mainstem.clock import FixedClock, rfc3339
+from mainstem.identity import Scope
+from mainstem.ids import TopicId
+from mainstem.storage import Draft, Drafts, Layout
+from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
+from mainstem.storage.opening import exclusive
+
+
+class Shell:
+    """Runs commands on one data folder and takes apart what they print."""
+
+    def __init__(self, data: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.data = data
+        self._capture = capture
+        self.error = ""
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        status = main([*arguments, "--data", str(self.data)])
+        printed = self._capture.readouterr()
+        self.error = printed.err
+        return status, printed.out
+
+    def ask(self, *arguments: str) -> Any:
+        """The JSON that a command answers, which must succeed."""
+        status, printed = self.run(*arguments, "--json")
+        assert status == 0, self.error
+        return json.loads(printed)
+
+    def examine(self) -> dict[str, tuple[str, str]]:
+        """What doctor says of each subject, the last of each."""
+        checks = json.loads(self.run("doctor", "--json")[1])["checks"]
+        return {subject: (verdict, finding) for subject, verdict, finding in checks}
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv("MAINSTEM_PORT", "0")
+    return Shell(tmp_path / "data", capsys)
+
+
+@pytest.fixture
+def admin(shell: Shell) -> Any:
+    return shell.ask("user", "add", "root", "--admin")
+
+
+# Accounts
+
+
+def test_adding_an_account_prints_its_number_and_name(shell: Shell) -> None:
+    assert shell.run("user", "add", "alice") == (0, "8 alice\n")
+    account = shell.ask("user", "add", "bob", "--email", "Bob@example.org", "--password", "correct horse")
+    assert (account["id"], account["name"], account["email"], account["admin"]) == (9, "bob", "bob@example.org", False)
+
+
+def test_accounts_are_listed_oldest_first(shell: Shell, admin: Any) -> None:
+    shell.run("user", "add", "alice")
+
+    assert [account["name"] for account in shell.ask("user", "list")] == ["root", "alice"]
+    assert [line.split()[:2] for line in shell.run("user", "list")[1].splitlines()[1:]] == [
+        ["8", "root"],
+        ["9", "alice"],
+    ]
+
+
+def test_a_password_may_come_from_a_pipe(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+    assert shell.run("user", "add", "alice", "--email", "a@example.org", "--password-stdin")[0] == 0
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("2short\n"))
+    assert shell.run("user", "add", "bob", "--email", "b@example.org", "--password-stdin")[0] == 2
+
+
+def test_a_name_that_is_taken_is_a_failure_with_one_sentence(shell: Shell, admin: Any) -> None:
+    assert shell.run("user", "add", "root") == (1, "")
+    assert shell.error == "mainstem: There is already an account with the name 'root' or its email.\n"
+
+
+def test_with_json_a_failure_is_json_as_well(shell: Shell) -> None:
+    assert shell.run("key", "revoke", "key_x", "--json") == (1, "")
+    assert json.loads(shell.error) == {"error": {"message": "There is no key 'key_x'."}}
+
+
+# Keys
+
+
+def test_a_key_is_for_the_first_administrator_unless_an_account_is_named(shell: Shell, admin: Any) -> None:
+    shell.run("user", "add", "alice")
+
+    assert shell.ask("key", "add", "--name", "a")["account"] == admin["id"]
+    assert shell.ask("key", "add", "--name", "b", "--account", "alice")["account"] == admin["id"] + 1
+
+
+def test_a_key_has_what_was_asked_for(shell: Shell, admin: Any) -> None:
+    options = ["--scope", "events:read", "--scope", "events:write", "--stream", "a", "--stream", "b", "--days", "1"]
+
+    key = shell.ask("key", "add", "--name", "sensor", "--tier", "enterprise", *options)
+
+    assert key["key"].startswith("ms_")
+    assert (key["scopes"], key["streams"], key["tier"]) == (["events:read", "events:write"], ["a", "b"], "enterprise")
+    assert key["expires_at"] > key["created_at"]
+
+
+def test_all_scopes_are_asked_for_by_one_word(shell: Shell, admin: Any) -> None:
+    assert shell.ask("key", "add", "--name", "a", "--scope", "all")["scopes"] == sorted(Scope)
+
+
+def test_a_key_is_shown_once_and_listed_without_itself(shell: Shell, admin: Any) -> None:
+    key = shell.ask("key", "add", "--name", "a")
+    text = key.pop("key")
+
+    assert shell.ask("key", "list") == [key]
+    assert text not in shell.run("key", "list")[1]
+
+
+def test_a_revoked_key_is_no_longer_listed(shell: Shell, admin: Any) -> None:
+    key = shell.ask("key", "add", "--name", "a")
+
+    assert shell.run("key", "revoke", key["id"]) == (0, f"{key['id']} is revoked.\n")
+    assert shell.ask("key", "list") == []
+
+
+def test_without_an_administrator_a_key_needs_an_account(shell: Shell) -> None:
+    assert shell.run("key", "add", "--name", "a")[0] == 1
+    assert "start the server once, or name an account" in shell.error
+
+
+def test_accounts_and_keys_are_looked_after_while_the_server_runs(shell: Shell) -> None:
+    layout = Layout(shell.data)
+    layout.make()
+    with exclusive(layout.lock):
+        assert shell.run("user", "add", "root", "--admin")[0] == 0
+        assert shell.run("key", "add", "--name", "a")[0] == 0
+        assert shell.run("migrate")[0] == 0
+        assert shell.run("doctor")[0] == 0
+
+
+# Asked for wrongly
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["user"],
+        ["user", "add"],
+        ["key", "add"],
+        ["key", "add", "--name", "a", "--scope", "fly"],
+        ["key", "add", "--name", "a", "--tier", "gold"],
+        ["key", "add", "--name", "a", "--days", "0"],
+        ["key", "add", "--name", "a", "--days", "soon"],
+        ["user", "add", "a", "--password", "x", "--password-stdin"],
+    ],
+)
+def test_what_cannot_be_understood_is_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+
+    assert end.value.code == 2
+    assert "usage: mainstem" in capsys.readouterr().err
+
+
+def test_a_setting_that_is_wrong_is_status_two(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAINSTEM_PROT", "9000")
+
+    assert shell.run("user", "list") == (2, "")
+    assert shell.error == "mainstem: There is no setting MAINSTEM_PROT; did you mean MAINSTEM_PORT?\n"
+
+
+def test_help_and_version_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, expected in (["--help"], "doctor"), (["--version"], f"mainstem {__version__}\n"):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 0
+        assert expected in capsys.readouterr().out
+
+
+def test_a_configuration_file_may_be_named(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("prot = 1")
+
+    assert shell.run("user", "list", "--config", str(tmp_path / "other.toml"))[0] == 2
+    assert "no setting `prot`" in shell.error
+
+
+# Migrate and doctor
+
+
+def test_migrating_names_the_steps_and_then_finds_nothing_to_do(shell: Shell) -> None:
+    assert shell.ask("migrate")["steps"] == ["0001"]
+    assert shell.run("migrate") == (0, "The database is of this version already.\n")
+
+
+def test_doctor_finds_nothing_wrong_where_nothing_is_yet(shell: Shell) -> None:
+    status, printed = shell.run("doctor")
+
+    assert status == 0
+    assert not shell.data.exists()
+    assert f"mainstem {__version__}" in printed
+
+
+def test_doctor_finds_a_full_disk(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAINSTEM_DISK_FREE_BYTES_MIN", "9000000GiB")
+
+    assert shell.run("doctor")[0] == 1
+    assert shell.examine()["disk"][0] == "problem"
+
+
+def test_doctor_finds_a_port_that_another_program_has(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # It takes the connection and closes it: no server of ours.
+        Thread(target=lambda: taken.accept()[0].close(), daemon=True).start()
+        monkeypatch.setenv("MAINSTEM_PORT", str(taken.getsockname()[1]))
+
+        verdict, finding = shell.examine()["port"]
+
+    assert verdict == "problem"
+    assert "Another program has" in finding
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+        self.wfile.write(b'{"status":"unhealthy","components":{}}')
+
+    def log_message(self, format: str, *values: object) -> None:  # noqa: A002  # the name is the base class's
+        pass
+
+
+@pytest.fixture
+def answering_port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_doctor_knows_its_own_server_even_when_that_is_unhealthy(
+    shell: Shell, answering_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAINSTEM_PORT", str(answering_port))
+
+    assert shell.examine()["port"] == ("good", f"A mainstem server answers on 127.0.0.1:{answering_port}.")
+
+
+def test_doctor_notes_that_others_may_look_into_the_data(shell: Shell) -> None:
+    shell.run("migrate")
+    shell.data.chmod(0o755)
+
+    assert shell.examine()["data"][0] == "note"
+
+
+def test_doctor_finds_a_database_of_another_version(shell: Shell) -> None:
+    shell.run("migrate")
+    with closing(sqlite3.connect(Layout(shell.data).records)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+    assert shell.run("doctor")[0] == 1
+    assert "newer version" in shell.examine()["records"][1]
+
+
+async def seal_events(data: Path) -> Path:
+    layout = Layout(data)
+    layout.make()
+    async with EmbeddedLog.open(layout.log, LogOptions(), FixedClock()) as log:
+        await log.append(TopicId(1), Drafts.of([Draft(number, "test", b"{}") for number in range(100)]))
+        await log.seal()
+    return next((layout.log / "segments").rglob("*.parquet"))
+
+
+async def test_doctor_finds_a_segment_whose_checksum_is_wrong(shell: Shell) -> None:
+    segment = await seal_events(shell.data)
+    flip_a_bit(segment)
+
+    status, printed = await asyncio.to_thread(shell.run, "doctor")
+
+    assert status == 1
+    assert segment.name in printed
+    assert "checksum does not match" in printed
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_only_a_damaged_segment_can_be_given_up(shell: Shell) -> None:
+    shell.run("migrate")
+
+    assert shell.run("doctor", "--accept-loss", "nothing.parquet") == (1, "")
+    assert "nothing.parquet is not in quarantine" in shell.error
+
+
+def test_times_are_written_with_microseconds_only_where_there_are_any() -> None:
+    assert rfc3339(1_710_498_600_000_000) == "2024-03-15T10:30:00Z"
+    assert rfc3339(1_710_498_600_000_001) == "2024-03-15T10:30:00.000001Z"
+    assert rfc3339(-1_000_000) == "1969-12-31T23:59:59Z"
