@@ -185,7 +185,8 @@ def convert_query[T](query_string: bytes, kind: type[T]) -> T:
     except UnicodeDecodeError as error:
         raise Invalid("The query string is not valid UTF-8") from error
     values: dict[str, object] = {}
-    lists = _list_fields(kind)
+    struct: Any = kind
+    lists = _list_fields(struct)
     for name in given:
         texts = given.getlist(name)
         if name in lists:
@@ -218,7 +219,7 @@ def invalid_field(error: msgspec.ValidationError) -> Invalid:
 
 
 @cache
-def _list_fields(kind: type) -> frozenset[str]:
+def _list_fields(kind: Any) -> frozenset[str]:
     return frozenset(field.encode_name for field in msgspec.structs.fields(kind) if _is_list(field.type))
 
 
