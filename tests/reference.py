@@ -55,9 +55,16 @@ def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 
 
 def _command(command: argparse.ArgumentParser) -> str:
-    wanted = [action for action in command._actions if action.dest != "help"]
-    options = _table(("option", "meaning"), ((_spelling(action), action.help or "") for action in wanted))
-    return f"### {command.prog}\n\n{command.description}\n\n{options}"
+    own = [action for action in command._actions if action.dest not in _COMMON]
+    own.sort(key=lambda action: bool(action.option_strings))
+    parts = [f"### {command.prog}", str(command.description)]
+    if own:
+        parts.append(_table(("option", "meaning"), ((_spelling(action), action.help or "") for action in own)))
+    return "\n\n".join(parts)
+
+
+_COMMON = ("help", "config", "data", "json")
+"""Options that every command has; the page speaks of them once."""
 
 
 def _spelling(action: argparse.Action) -> str:
@@ -69,10 +76,15 @@ def _spelling(action: argparse.Action) -> str:
 def errors() -> str:
     kinds: dict[tuple[int, str], list[str]] = {}
     for kind, status_and_code in wire.ERRORS.items():
-        kinds.setdefault(status_and_code, []).append(first_sentence(kind.__doc__ or ""))
+        kinds.setdefault(status_and_code, []).append(_translated(first_sentence(kind.__doc__ or "")))
     kinds[wire.INTERNAL] = ["Something that nobody foresaw; it is in the log under the request's id."]
     rows = ((str(status), f"`{code}`", " ".join(dict.fromkeys(said))) for (status, code), said in sorted(kinds.items()))
     return _table(("status", "code", "when"), rows)
+
+
+def _translated(sentence: str) -> str:
+    """What the core calls a topic, this API calls a stream."""
+    return sentence.replace("topic", "stream").replace("this principal", "the caller")
 
 
 # The HTTP API, from the document that the server itself publishes
@@ -123,7 +135,10 @@ def shapes() -> str:
     queries = {getattr(route.query, "__name__", "") for route in _face().routes}
     parts = []
     for name, schema in sorted(document["components"]["schemas"].items()):
-        if name in queries or "properties" not in schema:
+        if name in queries:
+            continue
+        if "enum" in schema:
+            parts.append(f"### {name}\n\nOne of {_type(schema)}.")
             continue
         required = schema.get("required", ())
         rows = (
@@ -151,7 +166,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
     if "enum" in schema:
-        return " ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
     match schema.get("type"):
@@ -209,8 +224,11 @@ def first_sentence(docstring: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([_cell(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Without the columns that would be empty."""
+    cells = [[_cell(text) for text in row] for row in rows]
+    filled = [column for column in range(len(head)) if any(row[column] for row in cells)]
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join(f"| {' | '.join(line[column] for column in filled)} |" for line in lines)
 
 
 def _default(value: object, unit: str) -> str:
