@@ -89,7 +89,7 @@ class Extent(NamedTuple):
 
 
 def extents(snapshot: Snapshot) -> list[Extent]:
-    """Everything in a snapshot, in index order."""
+    """Everything in a snapshot, in index order. The first look at live events may take some ms: call it in a thread."""
     found = [
         Extent(part, part.rows, part.first_idx, part.min_ts_us, part.max_ts_us, part.types) for part in snapshot.parts
     ]

@@ -14,7 +14,6 @@ from mainstem.events import aggregates, paging
 from mainstem.events.aggregates import AggregateAnswer, AggregateRequest, Group
 from mainstem.events.filters import (
     Condition,
-    Field,
     Filter,
     InvalidQuery,
     Leaves,
@@ -22,7 +21,6 @@ from mainstem.events.filters import (
     Plain,
     all_of,
     compile_filters,
-    parse_field,
     parse_filters,
 )
 from mainstem.events.paging import Cursor, Excerpt, Extent, Mark, Range
@@ -33,7 +31,6 @@ from mainstem.storage import Analytics, Log, Path, Row, Snapshot, Sql
 PAGE_LIMIT_DEFAULT = 100
 PAGE_LIMIT_MAX = 1_000
 OFFSET_MAX = 2**31 - 1
-FIELDS_MAX = 100
 
 _MARKS_MAX = 1_000
 _ROWS_READ_ON_LOOP_MAX = 200
@@ -53,8 +50,6 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = PAGE_LIMIT_DEFAULT
     offset: int = 0
     cursor: str | None = None
-    fields: Sequence[str] = ()
-    """What of each event is wanted; none: everything."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -63,8 +58,6 @@ class Page(msgspec.Struct, frozen=True):
     """How many events the query finds on all its pages; with a cursor, as it was on the first page."""
     has_more: bool
     next_cursor: str | None
-    fields: tuple[Field, ...]
-    """The fields that were asked for, parsed; the events hold everything."""
 
 
 class ReadableTopic(Protocol):
@@ -104,7 +97,7 @@ class Queries:
         cursor = None if request.cursor is None else paging.decode_cursor(request.cursor, digest)
         async with self._asking(topic.id, question.time) as (snapshot, deadline):
             self._log.used(topic.id, question.paths)
-            found = paging.extents(snapshot)
+            found = await asyncio.to_thread(paging.extents, snapshot)
             total = cursor.total_count if cursor else await self._count(snapshot, found, question, digest, deadline)
             rows: list[_Place] = []
             if total:
@@ -116,7 +109,7 @@ class Queries:
         if len(rows) > request.limit:
             last = shown[-1]
             next_cursor = paging.encode_cursor(Cursor(digest, last.ts_us, last.seq, next_seq, total))
-        return Page(events, total, next_cursor is not None, next_cursor, question.fields)
+        return Page(events, total, next_cursor is not None, next_cursor)
 
     async def aggregate(self, principal: Principal, request: AggregateRequest) -> AggregateAnswer:
         """Groups of events, each with its count and the values asked for."""
@@ -130,7 +123,8 @@ class Queries:
         topic = await self._topics.for_reading(principal, request.stream)
         async with self._asking(topic.id, time) as (snapshot, deadline):
             self._log.used(topic.id, sql.leaves)
-            found = [extent for extent in paging.extents(snapshot) if time.meets(extent)]
+            found = await asyncio.to_thread(paging.extents, snapshot)
+            found = [extent for extent in found if time.meets(extent)]
             answer = await self._run(Excerpt(snapshot, found), sql, deadline)
         return AggregateAnswer(
             stream=request.stream,
@@ -255,7 +249,6 @@ class _Question(NamedTuple):
     filters: tuple[Filter, ...]
     """All but the event type, which parts have figures on."""
     descending: bool
-    fields: tuple[Field, ...]
 
     @property
     def all_filters(self) -> tuple[Filter, ...]:
@@ -295,16 +288,13 @@ def _question(request: PageRequest) -> _Question:
         raise InvalidQuery(f"offset is 0 to {OFFSET_MAX}.", field="offset")
     if request.cursor is not None and request.offset:
         raise InvalidQuery("A cursor says where the page begins; leave out offset.", field="offset")
-    if len(request.fields) > FIELDS_MAX:
-        raise InvalidQuery(f"At most {FIELDS_MAX} fields can be picked.", field="fields")
     filters = parse_filters(request.filters)
     event_type = request.event_type
     if event_type is None:
         event_type, filters = _type_of(filters)
     elif not event_type.isprintable() and not _is_unicode(event_type):
         raise InvalidQuery("event_type is no Unicode text.", field="event_type")
-    fields = tuple(map(parse_field, request.fields))
-    return _Question(_time(request.start_us, request.end_us), event_type, filters, request.order == "desc", fields)
+    return _Question(_time(request.start_us, request.end_us), event_type, filters, request.order == "desc")
 
 
 def _is_unicode(text: str) -> bool:
