@@ -38,6 +38,8 @@ class Goal(msgspec.Struct, frozen=True):
     def verdict(self, value: float) -> str:
         if value >= self.bound if self.at_least else value <= self.bound:
             return "met"
+        if not self.bound:
+            return "missed"
         return f"missed: {abs(value - self.bound) / self.bound:.0%} {'below' if self.at_least else 'above'}"
 
 

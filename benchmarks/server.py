@@ -75,6 +75,15 @@ class Server:
             raise Missing(f"mainstem answered {status}: {body[:200]!r}")
         return msgspec.json.decode(body, type=dict[str, object])
 
+    def gauge(self, name: str, **labels: str) -> float:
+        """The value of a metric, without the prefix of its name. Raises Missing."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        for line in self.ask("GET", "/metrics")[1].decode().splitlines():
+            key, _, value = line.rpartition(" ")
+            if key.partition("{")[0].endswith(name) and all(label in key for label in wanted):
+                return float(value)
+        raise Missing(f"/metrics has no {name} {labels}")
+
     def count(self, stream: str) -> int:
         """How many events a reader finds in a stream."""
         found = self.get("/v2/query/events", {"stream_id": stream, "limit": 1})["total_count"]

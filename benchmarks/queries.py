@@ -1,0 +1,296 @@
+"""P7, P8: pages and aggregates, beside PostgreSQL and the engine of ClickHouse."""
+
+import contextlib
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import events
+from benchmarks.events import DAY_US
+from benchmarks.figures import Figure, at_least, at_most, interleave, percentile
+from benchmarks.history import Day
+from benchmarks.ingest import MAINSTEM
+from benchmarks.load import arriving
+from benchmarks.peers import Postgres, Timer
+from benchmarks.server import BATCH_PATH, Server
+from benchmarks.software import Missing, python_environment
+from benchmarks.stage import Stage
+from benchmarks.table import Row, absent, milliseconds, peer_row, row
+
+HOUR_US = DAY_US // 24
+ARRIVING_PER_S = 50_000
+
+type Times = list[float]
+"""Milliseconds of each of a round's queries."""
+
+
+def timed(queries: int, ask: Callable[[], object]) -> Times:
+    spent = []
+    for _ in range(queries):
+        begin = time.perf_counter()
+        ask()
+        spent.append((time.perf_counter() - begin) * 1e3)
+    return spent
+
+
+def medians(rounds: list[Times]) -> Figure:
+    return Figure(tuple(map(statistics.median, rounds)))
+
+
+def p95s(rounds: list[Times]) -> Figure:
+    return Figure(tuple(percentile(times, 95) for times in rounds))
+
+
+# P7: pages
+
+
+class PageQuestion(msgspec.Struct, frozen=True):
+    """A page of 100 purchases above 500, with the count of all: in an hour, or in all that is stored."""
+
+    start_us: int | None
+    end_us: int | None
+    offset: int
+
+    @classmethod
+    def random(cls, day: Day, chance: random.Random, *, hour: bool) -> "PageQuestion":
+        offset = chance.randrange(0, 5_000, 100)
+        if not hour:
+            return cls(None, None, offset)
+        start_us = chance.randrange(day.begin_us, day.end_us - HOUR_US)
+        return cls(start_us, start_us + HOUR_US, offset)
+
+    def of_mainstem(self, stream: str) -> list[tuple[str, object]]:
+        asked: list[tuple[str, object]] = [("stream_id", stream), ("event_type", "purchase"), ("limit", 100)]
+        asked += [("filter", "data.amount>500"), ("offset", self.offset)]
+        if self.start_us is not None and self.end_us is not None:
+            asked += [("start_time", _iso(self.start_us)), ("end_time", _iso(self.end_us))]
+        return asked
+
+    def of_postgres(self, table: str) -> tuple[str, str]:
+        where = "event_type = 'purchase' and (data->>'amount')::float8 > 500"
+        if self.start_us is not None and self.end_us is not None:
+            where += f" and ts >= '{_iso(self.start_us)}' and ts < '{_iso(self.end_us)}'"
+        page = f"select id, ts, event_type, data, metadata from {table} where {where} order by ts, id"
+        return f"select count(*) from {table} where {where}", f"{page} limit 100 offset {self.offset}"
+
+
+def _iso(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def pages(stage: Stage) -> Iterator[Row]:
+    """P7: a page of 100 with a filter and the total count, while 50,000 events a second arrive in the same stream.
+
+    PostgreSQL answers the same questions of as many rows with nothing else to do.
+    """
+    day, server = Day("history", stage.scale.history_events), stage.server()
+    day.load(server)
+    size = f"{day.count / 1e6:g}M events"
+    peer = None
+    try:
+        peer = stage.postgres()
+        peer.load("history", day.copy_lines())
+    except Missing as reason:
+        yield absent("P7", f"page of 100 + count over {size}", "PostgreSQL", reason)
+    # What arrives comes after the day that is asked for in hours, and within "all".
+    rows = events.make(20_000, seed=8, first_us=day.end_us, step_us=20)
+    requests = [server.request(BATCH_PATH, events.http_batch(day.stream, many)) for many in events.batches(rows, 100)]
+    for hour in (True, False):
+        what = f"page of 100 + count, type and filter, {'1 h of 24 h in' if hour else 'all of'} {size}"
+        yield from _pages(stage, day, what, peer, requests, hour=hour)
+
+
+def _pages(
+    stage: Stage, day: Day, what: str, peer: Postgres | None, requests: list[bytes], *, hour: bool
+) -> Iterator[Row]:
+    server, chance, rates = stage.server(), random.Random(7), list[float]()
+    queries = stage.scale.queries
+
+    def mainstem() -> Times:
+        with arriving(server.port, requests, rate_per_s=ARRIVING_PER_S / 100, connections=32) as outcome:
+            time.sleep(0.3)
+            times = timed(queries, lambda: ask_page(server, day.stream, PageQuestion.random(day, chance, hour=hour)))
+        rates.append(outcome[0].rate * 100)
+        return times
+
+    with contextlib.ExitStack() as exits:
+        contenders: dict[str, Callable[[], Times]] = {MAINSTEM: mainstem}
+        if peer is not None:
+            timer = exits.enter_context(peer.timer())
+            # Its slow questions are asked less often: a median needs three.
+            ask = partial(_ask_postgres, timer, day, chance, hour=hour)
+            contenders["PostgreSQL"] = lambda: timed(queries if hour else 3, ask)
+        rounds = interleave(stage.scale.rounds, contenders)
+    note = f"while {statistics.median(rates):,.0f} ev/s arrive"
+    ours = medians(rounds[MAINSTEM])
+    yield row("P7", f"{what}: p95", MAINSTEM, p95s(rounds[MAINSTEM]), milliseconds, at_most(50), note)
+    yield row("P7", f"{what}: p50", MAINSTEM, ours, milliseconds, note=note)
+    if peer is not None:
+        its = medians(rounds["PostgreSQL"])
+        system = f"PostgreSQL {peer.version} (jsonb + index, at rest)"
+        yield peer_row("P7", f"{what}: p50", system, its, milliseconds, its.over(ours), at_least(10))
+
+
+def ask_page(server: Server, stream: str, question: PageQuestion) -> None:
+    answer = server.get("/v2/query/events", question.of_mainstem(stream))
+    page = answer["events"]
+    assert isinstance(page, list)
+    assert len(page) <= 100
+
+
+def _ask_postgres(timer: Timer, day: Day, chance: random.Random, *, hour: bool) -> None:
+    timer(*PageQuestion.random(day, chance, hour=hour).of_postgres("history"))
+
+
+# P8: aggregates
+
+AGGREGATE_EVENTS = 1_000_000
+
+
+class Aggregate(msgspec.Struct, frozen=True):
+    """A sum, a count of distinct values, and groups by type, of fields that nobody declared."""
+
+    name: str
+    summed: str
+    counted: str
+
+    def of_mainstem(self, stream: str) -> dict[str, object]:
+        fields = [
+            {"field": f"data.{self.summed}", "operation": "sum"},
+            {"field": f"data.{self.counted}", "operation": "count_distinct"},
+        ]
+        return {"stream_id": stream, "aggregations": fields, "group_by": ["event_type"]}
+
+    def of_postgres(self, table: str) -> str:
+        summed, counted = (f"data #>> '{{{path.replace('.', ',')}}}'" for path in (self.summed, self.counted))
+        return (
+            f"select event_type, count(*), sum(({summed})::float8), count(distinct {counted}) from {table} group by 1"
+        )
+
+    def of_chdb(self) -> str:
+        kind = "Float64" if self.summed == "amount" else "Int64"
+        columns = f"event_type, count(), sum(data.{self.summed}.:{kind}), uniqExact(data.{self.counted}.:String)"
+        return f"select {columns} from events group by event_type"
+
+
+HOT = Aggregate("hot fields", "amount", "user_id")
+COLD = Aggregate("fields never asked for", "properties.duration", "properties.session")
+
+
+class ChDB:
+    """The engine of ClickHouse in a child process, with the same events in a MergeTree with its JSON type."""
+
+    durability = "no log of single writes; queries only"
+
+    def __init__(self, folder: Path, day: Day) -> None:
+        home = python_environment("chdb", "chdb")
+        lines = folder / "events.ndjson"
+        with lines.open("wb") as file:
+            for rows in day.batches():
+                file.write(events.wrap(rows, after=b"\n"))
+        script = Path(__file__).with_name("chdb_child.py")
+        self._child = subprocess.Popen(
+            [home / "bin/python", script, folder / "data", lines],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._answer()
+
+    def __call__(self, statement: str) -> float:
+        """The milliseconds that it took, by the child's own clock."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(statement + "\n")
+        self._child.stdin.flush()
+        return self._answer() * 1e3
+
+    def _answer(self) -> float:
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        if not line:
+            raise Missing("chDB ended")
+        return float(msgspec.json.decode(line)["seconds"])
+
+    def close(self) -> None:
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+        self._child.wait(30)
+
+
+def aggregates(stage: Stage) -> Iterator[Row]:
+    """P8: over a million events; first fields that no query read before, then those that queries keep reading."""
+    day, server = Day("aggregate", AGGREGATE_EVENTS, seed=8), stage.server()
+    day.load(server)
+    server.process.settle()
+    contenders: dict[str, Callable[[Aggregate], float]] = {MAINSTEM: partial(_ask_mainstem, server, day)}
+    with contextlib.ExitStack() as exits:
+        what = f"aggregate over {AGGREGATE_EVENTS / 1e6:g}M events"
+        try:
+            peer = stage.postgres()
+            peer.load("aggregate", day.copy_lines())
+            timer = exits.enter_context(peer.timer())
+            name = f"PostgreSQL {peer.version} (jsonb + index)"
+            contenders[name] = lambda question: timer(question.of_postgres("aggregate"))[0] * 1e3
+        except Missing as reason:
+            yield absent("P8", what, "PostgreSQL", reason)
+        try:
+            chdb = ChDB(stage.fresh_folder("chdb"), day)
+            exits.callback(chdb.close)
+            contenders["chDB (JSON type, MergeTree)"] = lambda question: chdb(question.of_chdb())
+        except Missing as reason:
+            yield absent("P8", what, "chDB", reason)
+        # In one burst: after a few questions the server makes columns of what was asked for.
+        burst = {name: [[ask(COLD)] for _ in range(5)] for name, ask in contenders.items()}
+        yield from _aggregate_rows(f"{what}, {COLD.name}", burst, 400)
+        waited_s = _await_columns(partial(contenders[MAINSTEM], HOT))
+        rounds = interleave(
+            stage.scale.rounds,
+            {name: partial(_times, partial(ask, HOT), stage.scale.queries) for name, ask in contenders.items()},
+        )
+        yield from _aggregate_rows(f"{what}, {HOT.name}", rounds, 100, f"columns made {waited_s:.0f} s after asking")
+
+
+def _times(ask: Callable[[], float], queries: int) -> Times:
+    return [ask() for _ in range(min(queries, 10))]
+
+
+def _ask_mainstem(server: Server, day: Day, question: Aggregate) -> float:
+    begin = time.perf_counter()
+    answer = server.post("/v2/query/aggregate", question.of_mainstem(day.stream))
+    spent = (time.perf_counter() - begin) * 1e3
+    results = answer["results"]
+    assert isinstance(results, list)
+    counted = sum(result["count"] for result in results)
+    if counted != day.count:
+        raise Missing(f"the aggregate counted {counted} of {day.count} events")
+    return spent
+
+
+def _await_columns(ask: Callable[[], float], timeout_s: float = 60) -> float:
+    """Ask until answers come in half the time of the first ones, for the server makes its columns in the background."""
+    begin = time.monotonic()
+    first = statistics.median(ask() for _ in range(3))
+    while time.monotonic() < begin + timeout_s:
+        if statistics.median(ask() for _ in range(3)) < first / 2:
+            break
+        time.sleep(1)
+    return time.monotonic() - begin
+
+
+def _aggregate_rows(what: str, rounds: dict[str, list[Times]], goal_ms: float, note: str = "") -> Iterator[Row]:
+    ours = medians(rounds[MAINSTEM])
+    yield row("P8", f"{what}: p95", MAINSTEM, p95s(rounds[MAINSTEM]), milliseconds, at_most(goal_ms), note)
+    yield row("P8", f"{what}: p50", MAINSTEM, ours, milliseconds)
+    for name, times in rounds.items():
+        if name != MAINSTEM:
+            its = medians(times)
+            wanted = 5 if name.startswith("PostgreSQL") else 0.5
+            yield peer_row("P8", f"{what}: p50", name, its, milliseconds, its.over(ours), at_least(wanted))
