@@ -125,13 +125,17 @@ class _Parts:
 
     def caller(self, known: _Known, now: float) -> Principal | None:
         """Whose request it is, when that takes no look-up and no counting."""
-        if known.epoch == self.directory.epoch and now - known.checked_at < _CHECK_EVERY_S:
+        if (
+            known.principal is not None
+            and known.epoch == self.directory.epoch
+            and now - known.checked_at < _CHECK_EVERY_S
+        ):
             return known.principal
         principal = self.directory.known_key(known.key)
-        known.principal = principal if principal is not None and principal.tier is Tier.UNLIMITED else None
-        known.epoch = self.directory.epoch
-        known.checked_at = now
-        return known.principal
+        if principal is None or principal.tier is not Tier.UNLIMITED:
+            return None
+        known.principal, known.epoch, known.checked_at = principal, self.directory.epoch, now
+        return principal
 
     def request_id(self) -> bytes:
         return f"{self._request_id_head}{next(self._request_ids):x}".encode()
