@@ -217,17 +217,20 @@ class Upkeep:
         if policy.keep_us is None:
             return 0
         not_before = now_us - policy.keep_us
+        first_idx = 0
         for placed in self._catalog.extents(topic):
             extent = placed.extent
-            if extent.max_arrived >= not_before:
-                # To look into a segment for single rows is worth it once a twentieth of the time has passed.
-                if extent.min_arrived < not_before - (0 if eager else policy.keep_us // 20) and self.is_sound(
-                    placed.segment
-                ):
-                    return extent.first_idx + self._rows_before(placed, not_before)
-                return extent.first_idx
-        last = self._catalog.extents(topic)
-        return last[-1].extent.next_idx if last else 0
+            if extent.max_arrived < not_before:
+                first_idx = extent.next_idx
+                continue
+            # To look into a segment for single rows is worth it once a twentieth of the time has passed.
+            if extent.min_arrived < not_before - (0 if eager else policy.keep_us // 20) and self.is_sound(
+                placed.segment
+            ):
+                return extent.first_idx + self._rows_before(placed, not_before)
+            # Not `extent.first_idx`: what is missing before it may be in quarantine, and come back.
+            break
+        return first_idx
 
     def _rows_before(self, placed: Placed, not_before: int) -> int:
         arrived = segments.read_table(self._layout.segments / placed.segment.file, ["arrived"]).column(0)
