@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,6 +31,14 @@ class Range(NamedTuple):
     def meets(self, extent: "Extent") -> bool:
         after = self.start_us is None or self.start_us <= extent.max_ts_us
         return after and (self.end_us is None or extent.min_ts_us < self.end_us)
+
+    def clip(self, extent: "Extent") -> tuple[int, int]:
+        """The part of the extent's time that lies inside, the end left out; they must meet."""
+        start_us, end_us = extent.min_ts_us, extent.max_ts_us + 1
+        return (
+            start_us if self.start_us is None else max(start_us, self.start_us),
+            end_us if self.end_us is None else min(end_us, self.end_us),
+        )
 
     def condition(self) -> list[Condition]:
         ends = [("ts >= ?", self.start_us), ("ts < ?", self.end_us)]
@@ -147,54 +156,54 @@ def _figure(extent: Extent, event_type: str | None) -> int | None:
     return None if extent.types is None else extent.types.get(event_type, 0)
 
 
-class Plan(NamedTuple):
-    """Which extents to read for a page, round by round, until the page is sure; and what is left of the offset."""
+class Timeline:
+    """About how many events lie before a moment, as if each extent had its events at an even pace."""
 
-    rounds: list[list[Extent]]
-    offset: int
+    def __init__(self, found: Sequence[Extent], time: Range, event_type: str | None) -> None:
+        edges: list[tuple[int, float]] = []
+        self.time = time
+        self.extents = [extent for extent in found if time.meets(extent) and _figure(extent, event_type) != 0]
+        for extent in self.extents:
+            figure = _figure(extent, event_type)
+            rows = extent.rows if figure is None else figure
+            pace = rows / (extent.max_ts_us + 1 - extent.min_ts_us)
+            start_us, end_us = time.clip(extent)
+            edges += [(start_us, pace), (end_us, -pace)]
+        edges.sort()
+        self._times = np.array([moment for moment, _ in edges], np.int64)
+        paces = np.cumsum([change for _, change in edges])
+        self._rows = np.concatenate([[0.0], np.cumsum(np.diff(self._times) * paces[:-1])]) if edges else np.zeros(0)
+
+    @property
+    def rows(self) -> float:
+        return float(self._rows[-1]) if len(self._rows) else 0.0
+
+    def time_at(self, rows: float) -> int:
+        """The moment before which there are about so many events."""
+        base = self._times[0]
+        return int(base + np.interp(rows, self._rows, (self._times - base).astype(np.float64)))
+
+    def windows(self, wanted: int, *, descending: bool) -> Iterator[Range]:
+        """Adjacent stretches of time, beginning where the page begins, that together are all of it. The first has
+        probably enough events, each later one eight times as many: little is read when what is looked for is near,
+        and not much more than everything when it is far."""
+        start_us, end_us = self.time
+        size = float(max(WINDOW_ROWS, 2 * wanted))
+        passed = 0.0
+        while passed + size < self.rows:
+            passed += size
+            size *= 8
+            edge = self.time_at(self.rows - passed if descending else passed)
+            if descending:
+                yield Range(edge, end_us)
+                end_us = edge
+            else:
+                yield Range(start_us, edge)
+                start_us = edge
+        yield Range(start_us, end_us)
 
 
-ROUND_ROWS = 400_000
-
-
-def plan_page(
-    found: Sequence[Extent],
-    time: Range,
-    first_idx: int,
-    event_type: str | None,
-    *,
-    offset: int,
-    descending: bool,
-    filtered: bool,
-) -> Plan:
-    """Order extents so that the page's events come first, and skip those that the offset passes over as a whole.
-
-    `filtered` says that there are conditions beyond time and type, so figures do not tell how many events match. Each
-    round is four times as large as the one before: little is read when the page is near, and not much twice.
-    """
-    wanted = [extent for extent in found if time.meets(extent) and _figure(extent, event_type) != 0]
-    wanted.sort(key=lambda extent: -extent.max_ts_us if descending else extent.min_ts_us)
-    while not filtered and len(wanted) > 1 and surely_before(wanted[0], wanted[1:], descending=descending):
-        counted = count_by_figures(wanted[:1], time, first_idx, event_type)
-        if counted.open or counted.known > offset:
-            break
-        offset -= counted.known
-        del wanted[0]
-    rounds: list[list[Extent]] = []
-    rows_max = ROUND_ROWS
-    while wanted:
-        rounds.append([wanted.pop(0)])
-        while wanted and sum(extent.rows for extent in rounds[-1]) + wanted[0].rows <= rows_max:
-            rounds[-1].append(wanted.pop(0))
-        rows_max *= 4
-    return Plan(rounds, offset)
-
-
-def surely_before(first: Extent, others: Sequence[Extent], *, descending: bool) -> bool:
-    """Whether every event of `first` comes before every event of the others."""
-    if descending:
-        return all(first.min_ts_us > other.max_ts_us for other in others)
-    return all(first.max_ts_us < other.min_ts_us for other in others)
+WINDOW_ROWS = 50_000
 
 
 class Mark(NamedTuple):

@@ -23,7 +23,7 @@ from mainstem.events.filters import (
     compile_filters,
     parse_filters,
 )
-from mainstem.events.paging import Cursor, Excerpt, Extent, Mark, Range
+from mainstem.events.paging import Cursor, Excerpt, Extent, Mark, Range, Timeline
 from mainstem.identity import Principal
 from mainstem.ids import TopicId
 from mainstem.storage import Analytics, Log, Path, Row, Snapshot, Sql
@@ -34,7 +34,8 @@ OFFSET_MAX = 2**31 - 1
 
 _MARKS_MAX = 1_000
 _ROWS_READ_ON_LOOP_MAX = 200
-_MERGED_MAX = 5_000
+_OFFSET_READ_MAX = 5_000
+_SKIPS_MAX = 4
 
 
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,8 +101,8 @@ class Queries:
             found = await asyncio.to_thread(paging.extents, snapshot)
             total = cursor.total_count if cursor else await self._count(snapshot, found, question, digest, deadline)
             rows: list[_Place] = []
-            if total:
-                rows = await self._places(snapshot, found, question, cursor, request, deadline)
+            if request.offset < total:
+                rows = await self._places(snapshot, found, question, cursor, request, total, deadline)
             shown = rows[: request.limit]
             events = await asyncio.to_thread(snapshot.fetch, [row.idx for row in shown]) if shown else []
             next_seq = cursor.next_seq if cursor else snapshot.next_seq
@@ -159,26 +160,32 @@ class Queries:
         """All events that match. Looks into parts only where their figures do not tell, and only once: what has been
         counted for the same query before is remembered, and just the newer events are counted."""
         if not question.filters:
-            counted = paging.count_by_figures(found, question.time, snapshot.first_idx, question.event_type)
-            if not counted.open:
-                return counted.known
-            newer = await self._count_in(Excerpt(snapshot, counted.open), question, deadline)
-            return counted.known + newer
+            return await self._count_exactly(snapshot, found, question, question.time, deadline)
         mark = self._marks.get(digest)
         if mark is None or not paging.still_true(mark, found, snapshot.first_idx):
             mark = Mark(snapshot.first_idx, snapshot.first_idx, 0, 0)
         newer_extents = [extent for extent in found if extent.end_idx > mark.end_idx and question.time.meets(extent)]
         count = mark.found
         if newer_extents:
-            count += await self._count_in(Excerpt(snapshot, newer_extents, mark.end_idx), question, deadline)
+            excerpt = Excerpt(snapshot, newer_extents, mark.end_idx)
+            count += await self._count_in(excerpt, question, question.time, deadline)
         self._remember(digest, paging.mark_of(found, snapshot.first_idx, count))
         return count
 
-    async def _count_in(self, excerpt: Excerpt, question: "_Question", deadline: float) -> int:
-        leaves = Leaves()
-        where = question.where(leaves)
-        sql = Sql(f"SELECT count(*) FROM events WHERE {where.sql}", where.parameters, leaves.paths)
-        [(count,)] = await self._run(excerpt, sql, deadline)
+    async def _count_exactly(
+        self, snapshot: Snapshot, found: Sequence[Extent], question: "_Question", time: Range, deadline: float
+    ) -> int:
+        """The events of a stretch of time that match, from figures where they tell."""
+        if question.filters:
+            counted = paging.Counted(0, [extent for extent in found if time.meets(extent)])
+        else:
+            counted = paging.count_by_figures(found, time, snapshot.first_idx, question.event_type)
+        if not counted.open:
+            return counted.known
+        return counted.known + await self._count_in(Excerpt(snapshot, counted.open), question, time, deadline)
+
+    async def _count_in(self, excerpt: Excerpt, question: "_Question", time: Range, deadline: float) -> int:
+        [(count,)] = await self._run(excerpt, question.count_sql(time), deadline)
         assert isinstance(count, int)
         return count
 
@@ -189,42 +196,60 @@ class Queries:
         question: "_Question",
         cursor: Cursor | None,
         request: PageRequest,
+        total: int,
         deadline: float,
     ) -> list["_Place"]:
         """Where the page's events are, and the one after them if there is one."""
-        leaves = Leaves()
-        where = question.where(leaves, cursor)
-        plan = paging.plan_page(
-            found,
-            question.after(cursor),
-            snapshot.first_idx,
-            question.event_type,
-            offset=request.offset,
-            descending=question.descending,
-            filtered=bool(question.filters) or cursor is not None,
-        )
-        direction = "DESC" if question.descending else "ASC"
-        wanted = plan.offset + request.limit + 1
-        rounds = plan.rounds
-        offset_in_sql = 0
-        if wanted > _MERGED_MAX:
-            rounds = [[extent for extents in plan.rounds for extent in extents]]
-            offset_in_sql, wanted = plan.offset, request.limit + 1
-        text = (
-            f"SELECT ts, seq, idx FROM events WHERE {where.sql}"
-            f" ORDER BY ts {direction}, seq {direction} LIMIT {wanted:d} OFFSET {offset_in_sql:d}"
-        )
-        sql = Sql(text, where.parameters, leaves.paths)
+        timeline = Timeline(found, question.after(cursor), question.event_type)
+        offset = request.offset
+        if offset > _OFFSET_READ_MAX:
+            timeline, offset = await self._skip(snapshot, timeline, question, offset, total, deadline)
+        if offset > _OFFSET_READ_MAX:  # so many events at one time that counting did not help
+            sql = question.places_sql(timeline.time, cursor, limit=request.limit + 1, offset=offset)
+            return await self._read_places(Excerpt(snapshot, timeline.extents), sql, deadline)
+        wanted = offset + request.limit + 1
         places: list[_Place] = []
-        for number, extents in enumerate(rounds):
-            if not extents:
-                continue
-            places += [_Place(*row) for row in await self._run(Excerpt(snapshot, extents), sql, deadline)]  # type: ignore[arg-type]  # three integers
-            places = sorted(places, reverse=question.descending)[:wanted]
-            rest = [extent for later in rounds[number + 1 :] for extent in later]
-            if len(places) == wanted and _none_before(places[-1], rest, descending=question.descending):
+        for window in timeline.windows(wanted, descending=question.descending):
+            extents = [extent for extent in timeline.extents if window.meets(extent)]
+            if extents:
+                sql = question.places_sql(window, cursor, limit=wanted - len(places))
+                places += await self._read_places(Excerpt(snapshot, extents), sql, deadline)
+            if len(places) == wanted:
                 break
-        return places[plan.offset - offset_in_sql :]
+        return places[offset:]
+
+    async def _read_places(self, excerpt: Excerpt, sql: Sql, deadline: float) -> list["_Place"]:
+        rows = await self._run(excerpt, sql, deadline)
+        return [_Place(*row) for row in rows]  # type: ignore[arg-type]  # three integers
+
+    async def _skip(
+        self,
+        snapshot: Snapshot,
+        timeline: Timeline,
+        question: "_Question",
+        offset: int,
+        total: int,
+        deadline: float,
+    ) -> tuple[Timeline, int]:
+        """Pass over most of a large offset by counting, which costs less than sorting: the time that is left, and
+        what is left of the offset in it."""
+        for _ in range(_SKIPS_MAX):
+            share = (offset - _OFFSET_READ_MAX / 2) / max(total, 1)
+            rows = timeline.rows * (1 - share if question.descending else share)
+            edge = timeline.time_at(rows)
+            start_us, end_us = timeline.time
+            passed, left = Range(start_us, edge), Range(edge, end_us)
+            if question.descending:
+                passed, left = left, passed
+            count = await self._count_exactly(snapshot, timeline.extents, question, passed, deadline)
+            if not 0 < count <= offset:
+                break
+            offset -= count
+            total -= count
+            timeline = Timeline(timeline.extents, left, question.event_type)
+            if offset <= _OFFSET_READ_MAX:
+                break
+        return timeline, offset
 
     def _remember(self, digest: bytes, mark: Mark) -> None:
         self._marks[digest] = mark
@@ -261,8 +286,21 @@ class _Question(NamedTuple):
         """The leaves that the filters read."""
         return [filter_.field for filter_ in self.filters if not isinstance(filter_.field, Plain)]
 
-    def where(self, leaves: Leaves, cursor: Cursor | None = None) -> Condition:
-        conditions = [*self.after(cursor).condition(), compile_filters(self.all_filters, leaves)]
+    def count_sql(self, time: Range) -> Sql:
+        leaves = Leaves()
+        where = self._where(leaves, time, None)
+        return Sql(f"SELECT count(*) FROM events WHERE {where.sql}", where.parameters, leaves.paths)
+
+    def places_sql(self, time: Range, cursor: Cursor | None, *, limit: int, offset: int = 0) -> Sql:
+        """The first events of a stretch of time that match and are beyond the cursor, as `_Place`s."""
+        leaves = Leaves()
+        where = self._where(leaves, time, cursor)
+        direction = "DESC" if self.descending else "ASC"
+        order = f"ORDER BY ts {direction}, seq {direction} LIMIT {limit:d} OFFSET {offset:d}"
+        return Sql(f"SELECT ts, seq, idx FROM events WHERE {where.sql} {order}", where.parameters, leaves.paths)
+
+    def _where(self, leaves: Leaves, time: Range, cursor: Cursor | None) -> Condition:
+        conditions = [*time.condition(), compile_filters(self.all_filters, leaves)]
         if cursor is not None:
             beyond = "ts < ? OR seq < ?" if self.descending else "ts > ? OR seq > ?"
             conditions += [
@@ -313,13 +351,6 @@ def _time(start_us: int | None, end_us: int | None) -> Range:
     if start_us is not None and end_us is not None and start_us >= end_us:
         raise InvalidQuery("The end of the time range must come after its start.", field="end_time")
     return Range(start_us, end_us)
-
-
-def _none_before(place: _Place, rest: Sequence[Extent], *, descending: bool) -> bool:
-    """Whether all events of these extents come after the place."""
-    if descending:
-        return all(extent.max_ts_us < place.ts_us for extent in rest)
-    return all(extent.min_ts_us > place.ts_us for extent in rest)
 
 
 async def _read(rows: list[tuple[object, ...]], query: aggregates.Query) -> list[Group]:
