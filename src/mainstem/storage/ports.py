@@ -205,6 +205,10 @@ class Log(Protocol):
 
     def health(self) -> Health: ...
 
+    @property
+    def accepts(self) -> bool:
+        """Whether an append would be taken now. Damage that was moved aside does not keep others from writing."""
+
     def figures(self) -> LogFigures: ...
 
 

@@ -1,0 +1,31 @@
+"""Fixtures that several folders of tests share."""
+
+from collections.abc import Iterator
+from itertools import count
+
+import httpx
+import pytest
+
+from serving import Server, serving
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that can share it: they keep to streams of their own."""
+    with serving(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    """Speaks to the shared server as its operator."""
+    with server.client() as speaking:
+        yield speaking
+
+
+@pytest.fixture
+def stream() -> str:
+    """The name of a stream that no other test uses."""
+    return f"stream-{next(_numbers)}"
