@@ -1,7 +1,7 @@
 """DataStream as clients speak it: its structs, its times, its errors, and how they become ours."""
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -325,7 +325,7 @@ def encode_cursor(name: str) -> str:
 
 def decode_cursor(cursor: str) -> str:
     try:
-        return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        return b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except ValueError as error:  # of which UnicodeDecodeError and binascii.Error are kinds
         raise Invalid("This cursor is none that this server gave", field="cursor") from error
 
@@ -455,7 +455,10 @@ class Projection:
     def __init__(self, fields: str) -> None:
         self._plain: list[str] = []
         self._paths: dict[str, list[tuple[str, ...]]] = {"data": [], "metadata": []}
-        for text in _BETWEEN_COMMAS.findall(fields):
+        names = _BETWEEN_COMMAS.findall(fields)
+        if not names:
+            raise InvalidQuery("fields names nothing; leave it out for everything", field="fields")
+        for text in names:
             name = text.strip()
             if name in self._paths:
                 self._paths[name].append(())
