@@ -200,5 +200,18 @@ def test_every_command_of_make_is_explained() -> None:
     assert set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE)) == public
 
 
+def test_the_architecture_draws_the_rooms_that_stand() -> None:
+    """Every module and package at the top of src/mainstem is in the drawing, and nothing else is."""
+    drawing = (ROOT / "ARCHITECTURE.md").read_text().partition("src/mainstem/\n")[2].partition("```")[0]
+    drawn = {
+        name.rstrip("/")
+        for line in drawing.splitlines()
+        if re.match("[├└]", line)
+        for name in re.findall(r"[a-z_]+(?:\.py|/)", re.split(" {3,}", line.partition("── ")[2])[0])
+    }
+    rooms = {path.name for path in (ROOT / "src" / "mainstem").iterdir() if path.suffix in ("", ".py")}
+    assert drawn == {name for name in rooms if not name.startswith("__")}
+
+
 def test_the_changelog_has_a_place_for_the_next_change() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
