@@ -293,7 +293,8 @@ def write(query: Query, where: Sequence[Condition], leaves: Leaves) -> Sql:
     condition = all_of(where)
     raw = _Columns()
     groups = _group_columns(query, leaves)
-    values = ["total"]
+    values = [f"NULL::DOUBLE AS gn{place}" for place, field in enumerate(query.groups) if isinstance(field, Plain)]
+    values += ["total"]
     for place, key in enumerate(query.keys):
         number, text = _value(key, query.keys, raw, leaves)
         values += [f"{number} AS v{place}", f"{text} AS w{place}", f"{_skipped(key, raw, leaves)} AS s{place}"]
@@ -303,7 +304,9 @@ def write(query: Query, where: Sequence[Condition], leaves: Leaves) -> Sql:
     middle = f"SELECT {', '.join([*groups, *values])} FROM ({inner})"
     having = all_of([compare(*_result_columns(key, query), operator, value) for key, operator, value in query.having])
     limit = GROUPS_MAX + 1 if query.limit is None else query.limit
-    outer = f"SELECT * FROM ({middle}) WHERE {having.sql}{_ordered(query)} LIMIT {limit:d}"
+    outer = (
+        f"SELECT {', '.join(_result_row(query))} FROM ({middle}) WHERE {having.sql}{_ordered(query)} LIMIT {limit:d}"
+    )
     return Sql(outer, [*condition.parameters, *having.parameters], leaves.paths)
 
 
@@ -316,7 +319,10 @@ def _group_columns(query: Query, leaves: Leaves) -> dict[str, str]:
         # The remainder of a time before 1970 is negative in SQL.
         columns["bucket"] = f"ts - (({since} % {width:d} + {width:d}) % {width:d})"
     for place, field in enumerate(query.groups):
-        columns[f"gn{place}"], columns[f"gt{place}"] = _leaf(field, leaves)
+        number, text = _leaf(field, leaves)
+        columns[f"gt{place}"] = text
+        if not isinstance(field, Plain):  # an event type has no number, and to group by one more column costs time
+            columns[f"gn{place}"] = number
     return columns
 
 
@@ -360,6 +366,13 @@ def _skipped(key: Key, raw: _Columns, leaves: Leaves) -> str:
         return "0"
     number, text = _leaf(key.field, leaves)
     return raw.name(f"count(*) FILTER (WHERE {number} IS NULL AND {text} IS NOT NULL)")
+
+
+def _result_row(query: Query) -> list[str]:
+    """The columns of the answer, in order."""
+    names = [] if query.interval_us is None else ["bucket"]
+    names += [f"{kind}{place}" for place in range(len(query.groups)) for kind in ("gn", "gt")]
+    return [*names, "total", *(f"{kind}{place}" for place in range(len(query.keys)) for kind in ("v", "w", "s"))]
 
 
 def _result_columns(key: Key, query: Query) -> tuple[str, str]:
