@@ -87,11 +87,13 @@ def table(rows: Sequence[Row], topic: int = TOPIC) -> pa.Table:
 def write_part(path: FilePath, rows: Sequence[Row], shredded: Sequence[Path], *, types: bool = True) -> Part:
     """A sealed file as the log writes it: with other topics' events in it, and some leaves as columns."""
     neighbours = pa.concat_tables([table(rows, TOPIC - 1), table(rows, TOPIC), table(rows, TOPIC + 1)])
-    with duckdb.connect() as database:
-        database.register("neighbours", neighbours)
-        wanted = {leaf: leaves.stored(leaf) for leaf in shredded}
-        sql = leaves.select("neighbours", SCHEMA.names, wanted) + " ORDER BY topic, seq"
-        pq.write_table(database.sql(sql).to_arrow_table(), path, row_group_size=16_384)
+    if shredded:
+        with duckdb.connect() as database:
+            database.register("neighbours", neighbours)
+            wanted = {leaf: leaves.stored(leaf) for leaf in shredded}
+            sql = leaves.select("neighbours", SCHEMA.names, wanted) + " ORDER BY topic, seq"
+            neighbours = database.sql(sql).to_arrow_table()
+    pq.write_table(neighbours, path, row_group_size=16_384)
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.event_type] = counts.get(row.event_type, 0) + 1

@@ -201,7 +201,7 @@ async def test_every_offset_finds_its_events(
     wanted.sort(key=lambda row: (row.ts_us, row.seq), reverse=order == "desc")
     monkeypatch.setattr(paging, "WINDOW_ROWS", 6)
     monkeypatch.setattr(query, "_OFFSET_READ_MAX", 4)
-    for offset in (0, 3, 9, 17, 31, 55, 70):
+    for offset in (0, 3, 17, 52):
         request = PageRequest(stream="s", order=order, filters=filters, limit=5, offset=offset)  # type: ignore[arg-type]
         page = await queries.page(READER, request)
         assert (page.events, page.total_count) == (wanted[offset : offset + 5], len(wanted))
