@@ -5,16 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mainstem.clock import system_clock
 from mainstem.errors import Unavailable
 from mainstem.settings import Settings
 from mainstem.storage import Layout, open_storage
+from mainstem.storage.embedded.log import LogOptions
 from mainstem.storage.opening import exclusive
 
 HOLD = """
 import sys, pathlib
+from mainstem.storage.embedded.log import LogOptions
 from mainstem.storage.opening import exclusive
 with exclusive(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
@@ -78,3 +81,10 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
     with exclusive(path):
         pass
+
+
+def test_the_log_has_the_same_defaults_as_the_settings() -> None:
+    """Who opens a log without settings, a test or a benchmark, gets what the server runs with."""
+    options = msgspec.structs.asdict(LogOptions())
+
+    assert options == {name: getattr(Settings(), name) for name in options}
