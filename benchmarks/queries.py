@@ -5,10 +5,11 @@ import random
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -29,6 +30,9 @@ ARRIVING_PER_S = 50_000
 
 type Times = list[float]
 """Milliseconds of each of a round's queries."""
+
+type Groups = dict[str, tuple[int, float, int]]
+"""An aggregate's answer: event type → count, sum (rounded to cents) and number of distinct values."""
 
 
 def timed(queries: int, ask: Callable[[], object]) -> Times:
@@ -205,19 +209,20 @@ class ChDB:
         )
         self._answer()
 
-    def __call__(self, statement: str) -> float:
-        """The milliseconds that it took, by the child's own clock."""
+    def __call__(self, statement: str) -> tuple[float, list[list[object]]]:
+        """The seconds that it took, by the child's own clock, and the rows."""
         assert self._child.stdin is not None
         self._child.stdin.write(statement + "\n")
         self._child.stdin.flush()
-        return self._answer() * 1e3
+        return self._answer()
 
-    def _answer(self) -> float:
+    def _answer(self) -> tuple[float, list[list[object]]]:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
             raise Missing("chDB ended")
-        return float(msgspec.json.decode(line)["seconds"])
+        answer = msgspec.json.decode(line)
+        return float(answer["seconds"]), answer["rows"]
 
     def close(self) -> None:
         assert self._child.stdin is not None
@@ -225,53 +230,84 @@ class ChDB:
         self._child.wait(30)
 
 
+type Ask = Callable[[Aggregate], tuple[float, Groups]]
+"""Asks a system: the milliseconds and the answer."""
+
+
 def aggregates(stage: Stage) -> Iterator[Row]:
     """P8: over a million events; first fields that no query read before, then those that queries keep reading."""
     day, server = Day("aggregate", AGGREGATE_EVENTS, seed=8), stage.server()
     day.load(server)
     server.process.settle()
-    contenders: dict[str, Callable[[Aggregate], float]] = {MAINSTEM: partial(_ask_mainstem, server, day)}
+    contenders: dict[str, Ask] = {MAINSTEM: partial(_ask_mainstem, server, day.stream)}
+    what = f"aggregate over {AGGREGATE_EVENTS / 1e6:g}M events"
     with contextlib.ExitStack() as exits:
-        what = f"aggregate over {AGGREGATE_EVENTS / 1e6:g}M events"
         try:
             peer = stage.postgres()
             peer.load("aggregate", day.copy_lines())
             timer = exits.enter_context(peer.timer())
-            name = f"PostgreSQL {peer.version} (jsonb + index)"
-            contenders[name] = lambda question: timer(question.of_postgres("aggregate"))[0] * 1e3
+            contenders[f"PostgreSQL {peer.version} (jsonb + index)"] = partial(_ask_postgres_aggregate, timer)
         except Missing as reason:
             yield absent("P8", what, "PostgreSQL", reason)
         try:
             chdb = ChDB(stage.fresh_folder("chdb"), day)
             exits.callback(chdb.close)
-            contenders["chDB (JSON type, MergeTree)"] = lambda question: chdb(question.of_chdb())
+            contenders["chDB (JSON type, MergeTree)"] = partial(_ask_chdb, chdb)
         except Missing as reason:
             yield absent("P8", what, "chDB", reason)
         # In one burst: after a few questions the server makes columns of what was asked for.
-        burst = {name: [[ask(COLD)] for _ in range(5)] for name, ask in contenders.items()}
+        burst = {name: [[ask(COLD)[0]] for _ in range(5)] for name, ask in contenders.items()}
         yield from _aggregate_rows(f"{what}, {COLD.name}", burst, 400)
-        waited_s = _await_columns(partial(contenders[MAINSTEM], HOT))
+        for question in (COLD, HOT):
+            _must_agree(question, contenders)
+        waited_s = _await_columns(lambda: contenders[MAINSTEM](HOT)[0])
         rounds = interleave(
             stage.scale.rounds,
-            {name: partial(_times, partial(ask, HOT), stage.scale.queries) for name, ask in contenders.items()},
+            {name: partial(_times, ask, HOT, min(stage.scale.queries, 10)) for name, ask in contenders.items()},
         )
         yield from _aggregate_rows(f"{what}, {HOT.name}", rounds, 100, f"columns made {waited_s:.0f} s after asking")
 
 
-def _times(ask: Callable[[], float], queries: int) -> Times:
-    return [ask() for _ in range(min(queries, 10))]
+def _times(ask: Ask, question: Aggregate, queries: int) -> Times:
+    return [ask(question)[0] for _ in range(queries)]
 
 
-def _ask_mainstem(server: Server, day: Day, question: Aggregate) -> float:
+def _must_agree(question: Aggregate, contenders: dict[str, Ask]) -> None:
+    """A quick answer is worth nothing when it is another one."""
+    answers = {name: ask(question)[1] for name, ask in contenders.items()}
+    for name, answer in answers.items():
+        if answer != answers[MAINSTEM]:
+            raise Missing(f"{name} answered {answer}, mainstem {answers[MAINSTEM]}")
+
+
+def _ask_mainstem(server: Server, stream: str, question: Aggregate) -> tuple[float, Groups]:
     begin = time.perf_counter()
-    answer = server.post("/v2/query/aggregate", question.of_mainstem(day.stream))
-    spent = (time.perf_counter() - begin) * 1e3
-    results = answer["results"]
-    assert isinstance(results, list)
-    counted = sum(result["count"] for result in results)
-    if counted != day.count:
-        raise Missing(f"the aggregate counted {counted} of {day.count} events")
-    return spent
+    answer = server.post("/v2/query/aggregate", question.of_mainstem(stream))
+    spent_ms = (time.perf_counter() - begin) * 1e3
+    results = msgspec.convert(answer["results"], list[dict[str, Any]])
+    summed, counted = f"sum(data.{question.summed})", f"count_distinct(data.{question.counted})"
+    return spent_ms, {
+        result["group"]["event_type"]: (
+            result["count"],
+            round(result["values"][summed], 2),
+            result["values"][counted],
+        )
+        for result in results
+    }
+
+
+def _ask_postgres_aggregate(timer: Timer, question: Aggregate) -> tuple[float, Groups]:
+    spent_s, answers = timer(question.of_postgres("aggregate"))
+    return spent_s * 1e3, _groups(answers[0])
+
+
+def _ask_chdb(chdb: ChDB, question: Aggregate) -> tuple[float, Groups]:
+    spent_s, rows = chdb(question.of_chdb())
+    return spent_s * 1e3, _groups(rows)
+
+
+def _groups(rows: Sequence[Sequence[Any]]) -> Groups:
+    return {kind: (count, round(total, 2), distinct) for kind, count, total, distinct in rows}
 
 
 def _await_columns(ask: Callable[[], float], timeout_s: float = 60) -> float:

@@ -27,7 +27,8 @@ class Server:
         self.port = free_port()
         self.key = "ms_" + secrets.token_urlsafe(32)
         self._environment = {"MAINSTEM_HOST": HOST, "MAINSTEM_PORT": str(self.port), "MAINSTEM_API_KEY": self.key}
-        self._environment |= {"MAINSTEM_DATA": str(self.data)}
+        # Where it is set, every start compiles every module anew, which is not what a stranger's start does.
+        self._environment |= {"MAINSTEM_DATA": str(self.data), "PYTHONDONTWRITEBYTECODE": ""}
         self._environment |= {f"MAINSTEM_{name.upper()}": str(value) for name, value in settings.items()}
         self.start()
 
