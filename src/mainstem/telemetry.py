@@ -194,12 +194,12 @@ class Metrics:
         # A made-up method must not make a new row each time.
         self.meter(route, method if method in _METHODS else "OTHER").count(status, seconds)
 
-    def stream_error(self, stream: str, code: str) -> None:
-        """An event of this stream was refused."""
+    def stream_error(self, stream: str, code: str, count: int = 1) -> None:
+        """Events, or a request with events, of this stream were refused."""
         if stream not in self._streams and len(self._streams) >= LABELS_MAX:
             stream = "other"
         self._streams.add(stream)
-        self._stream_errors[stream, code] = self._stream_errors.get((stream, code), 0) + 1
+        self._stream_errors[stream, code] = self._stream_errors.get((stream, code), 0) + count
 
     def families(self) -> Iterator[Family]:
         """In base units, the requests first."""
@@ -223,7 +223,7 @@ class Metrics:
         yield Family(
             "ingest_errors_total",
             "counter",
-            "Ingest requests refused, by stream (the first hundred, then `other`) and error code.",
+            "Refused ingest requests and events, by stream (a hundred of them, then `other`) and error code.",
             [({"stream": stream, "code": code}, count) for (stream, code), count in self._stream_errors.items()],
         )
         for source in self._sources:

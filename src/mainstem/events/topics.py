@@ -181,6 +181,10 @@ class Topics:
         """Every topic there is, for the server itself; a principal asks `list`."""
         return iter(list(self._by_name.values()))
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a topic, for the server itself."""
+        return name in self._by_name
+
     # Within
 
     async def _create_by_first_event(self, principal: Principal, name: str) -> Topic:

@@ -146,7 +146,8 @@ def test_streams_are_listed_by_name_page_by_page(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as server, server.client() as client:
         for name in reversed(names):
             create(client, name)
-        pages, cursor = [], ""
+        pages: list[list[str]] = []
+        cursor: str | None = ""
         while cursor is not None:
             page = client.get("/v2/streams", params={"limit": "2", **({"cursor": cursor} if cursor else {})}).json()
             pages.append([one["stream_id"] for one in page["streams"]])

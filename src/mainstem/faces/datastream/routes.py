@@ -2,7 +2,9 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -126,9 +128,11 @@ class DataStream:
         started = time.perf_counter()
         _only_json(call)
         query = call.query(wire.IngestQuery)
-        accepted = await self._ingest.one(
-            call.caller, await call.body(), stream_id=query.stream_id or None, key=_idempotency_key(call)
-        )
+        body = await call.body()
+        with self._counting_refusals(body, query):
+            accepted = await self._ingest.one(
+                call.caller, body, stream_id=query.stream_id or None, key=_idempotency_key(call)
+            )
         return json_answer(
             wire.AcceptedOut(
                 status="accepted",
@@ -145,16 +149,30 @@ class DataStream:
         if form is Form.JSON:
             _only_json(call)
         query = call.query(wire.IngestQuery)
-        batch = await self._ingest.many(
-            call.caller,
-            await call.body(),
-            form=form,
-            stream_id=query.stream_id or None,
-            partial=query.partial,
-            key=_idempotency_key(call),
-        )
+        body = await call.body()
+        with self._counting_refusals(body, query):
+            batch = await self._ingest.many(
+                call.caller,
+                body,
+                form=form,
+                stream_id=query.stream_id or None,
+                partial=query.partial,
+                key=_idempotency_key(call),
+            )
+        for code, count in Counter(error.code for error in batch.errors).items():
+            self._metrics.stream_error(batch.topic, code, count)
         answer = wire.batch_out(batch, _milliseconds_since(started), with_ids=query.ids)
         return json_answer(answer, headers=_replayed(batch.replayed))
+
+    @contextmanager
+    def _counting_refusals(self, body: bytes, query: wire.IngestQuery) -> Iterator[None]:
+        """Count what is refused under its stream, when there is one: names that anybody makes up are no labels."""
+        try:
+            yield
+        except MainstemError as error:
+            name = query.stream_id or wire.stream_of(body)
+            self._metrics.stream_error(name if name in self._topics else "unknown", wire.status_and_code(error)[1])
+            raise
 
     # Streams
 

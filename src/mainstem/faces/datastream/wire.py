@@ -214,6 +214,20 @@ class IngestQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ids: Annotated[bool, Meta(description="Tell the id of every event")] = False
 
 
+class _Named(msgspec.Struct):
+    stream_id: str
+
+
+def stream_of(body: bytes) -> str:
+    """The stream that a body (or its first line) names; "" when it cannot be told."""
+    for text in (body, body.partition(b"\n")[0]):
+        try:
+            return msgspec.json.decode(text, type=_Named).stream_id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    return ""
+
+
 class AcceptedOut(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: Literal["accepted"]
     event_id: str
