@@ -67,6 +67,10 @@ bench: $(benchmarking) ## Measure against Redis, NATS and PostgreSQL; writes ben
 bench-quick: $(benchmarking) ## The main ratios in under two minutes
 	$(python) -m benchmarks --quick
 
+.PHONY: bench-curves
+bench-curves: $(benchmarking) ## How costs grow with events stored, streams and connections
+	$(python) -m benchmarks --curves
+
 .PHONY: lock
 lock: ## Pin the newest dependencies that pyproject.toml allows, with hashes
 	$(uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
