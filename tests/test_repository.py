@@ -162,7 +162,7 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", sorted(reference.PAGES.glob("*.md")), ids=lambda page: page.name)
 def test_reference_pages_are_what_the_code_says(page: Path) -> None:
     """`make reference` brings them up to date."""
-    assert page.read_text() == reference.rendered(page.read_text(), reference.SOURCES)
+    assert page.read_text() == reference.rendered(page.read_text(), reference.SOURCES), "run `make reference`"
 
 
 def test_every_part_of_the_reference_is_on_a_page() -> None:
