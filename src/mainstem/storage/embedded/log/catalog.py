@@ -137,7 +137,7 @@ class Catalog:
         self._database.executescript(_SCHEMA)
         if run("pragma quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the catalogue fails its own check")
-        self._segments: dict[str, Segment] = {}
+        self._segments: dict[str, Segment] = {}  # replaced, never changed, so that reading needs no lock
         self._extents: dict[int, tuple[Placed, ...]] = {}
         self._load_segments()
 
@@ -174,13 +174,16 @@ class Catalog:
             self._load_segments()
 
     def segments(self, *states: State) -> list[Segment]:
-        """In sequence order; all, or those in these states. Costs no I/O."""
-        with self._lock:
-            found = [segment for segment in self._segments.values() if not states or segment.state in states]
+        """In sequence order; all, or those in these states. Costs no I/O and never waits."""
+        found = [segment for segment in self._segments.values() if not states or segment.state in states]
         return sorted(found, key=lambda segment: segment.first_seq)
 
     def segment(self, file: str) -> Segment | None:
         return self._segments.get(file)
+
+    def known_extents(self, topic: int) -> tuple[Placed, ...] | None:
+        """What `extents` answers, when that takes no I/O and no waiting: for the event loop."""
+        return self._extents.get(topic)
 
     def extents(self, topic: int) -> tuple[Placed, ...]:
         """A topic's sound extents in index order."""
@@ -328,7 +331,8 @@ class Catalog:
             self._database.execute(
                 "update segments set state = ?, reason = ? where file = ?", (state.value, reason, file)
             )
-            self._segments[file] = replace(self._segments[file], state=state, reason=reason)
+            changed = replace(self._segments[file], state=state, reason=reason)
+            self._segments = {**self._segments, file: changed}
             self._extents.clear()
 
     def add_quarantined(self, segment: Segment) -> None:
@@ -415,7 +419,7 @@ class Catalog:
                 for extent in extents
             ],
         )
-        self._segments[segment.file] = segment
+        self._segments = {**self._segments, segment.file: segment}
         for extent in extents:
             self._extents.pop(extent.topic, None)
 
@@ -423,7 +427,7 @@ class Catalog:
         for extent in self.extents_in(file):
             self._extents.pop(extent.topic, None)
         self._database.execute("delete from segments where file = ?", (file,))
-        self._segments.pop(file)
+        self._segments = {name: segment for name, segment in self._segments.items() if name != file}
 
     def _put_standings(self, standings: Iterable[Standing]) -> None:
         self._database.executemany(

@@ -56,6 +56,7 @@ _NO_REPEATS: dict[int, int] = {}
 _DISK_CHECK_S = 1.0
 _COMMITS_TIMED = 1_024
 _CLOSE_S = 5.0
+_NO_SEALING = "Too much waits to be sealed, and that fails: nothing can be stored until it succeeds."
 
 
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +240,8 @@ class EmbeddedLog:
             return Unavailable("The log has stopped after a failed sync: the operator must restart the server.")
         if self._refusal is not None:
             return Unavailable(self._refusal, retry_after_s=10)
+        if self._seal_trouble is not None and self._is_full():
+            return Unavailable(_NO_SEALING, retry_after_s=10)
         if self._pending_bytes > _PENDING_BYTES_MAX:
             return Exhausted("Too much is waiting to be written: send less, or later.", retry_after_s=1)
         return None
@@ -487,7 +490,8 @@ class EmbeddedLog:
             generation = self._generations[-1]
             opened = generation.opened_us
             if opened is not None and self._clock() - opened > self._options.seal_age_s * SECOND_US:
-                await self.seal()
+                self._rotate_due = True
+                self._kick()
 
     # Sealing
 
@@ -514,9 +518,11 @@ class EmbeddedLog:
                 sealed = await self._loop.run_in_executor(self._sealer, self._seal_one, generation)
                 await self._swap(generation, sealed)
                 self._seal_trouble, delay_s = None, 1.0
-            except OSError as error:
+            except Exception as error:  # whatever it is, the events are safe where they are, and giving up helps nobody
                 self._seal_trouble = str(error)
-                _log.error("cannot seal, will try again", reason=self._seal_trouble, in_s=delay_s)
+                _log.error("cannot seal, will try again", reason=self._seal_trouble, in_s=delay_s, exc_info=error)
+                if self._is_full():
+                    self._fail_pending(Unavailable(_NO_SEALING, retry_after_s=10))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 30)
 
@@ -597,7 +603,10 @@ class EmbeddedLog:
         release = self._upkeep.pin()
         try:
             sealed: list[Row] = []
-            for placed in self._catalog.extents(topic):
+            extents = self._catalog.known_extents(topic)
+            if extents is None:
+                extents = await self._loop.run_in_executor(self._readers, self._catalog.extents, topic)
+            for placed in extents:
                 extent = placed.extent
                 if extent.next_idx <= first or extent.first_idx >= end or placed.segment.next_seq > sealed_below:
                     continue

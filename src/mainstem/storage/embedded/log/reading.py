@@ -136,4 +136,5 @@ def _part(folder: FilePath, placed: Placed) -> Part:
         min_ts_us=extent.min_ts,
         max_ts_us=extent.max_ts,
         types=extent.types,
+        alone=extent.rows == segment.rows,
     )

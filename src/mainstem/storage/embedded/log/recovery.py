@@ -70,14 +70,16 @@ def _open_catalog(layout: Layout) -> Catalog:
 def _adopt_segments(layout: Layout, catalog: Catalog) -> None:
     """Take up segments that the catalogue does not know (it was lost, or is from a backup); delete left-overs."""
     known = [(segment.first_seq, segment.next_seq) for segment in catalog.segments()]
-    replayed = [first_seq_of(path) for path in layout.wal_files()]
+    sealed_below = catalog.next_seq()
+    replayed_from = min((seq for seq in map(first_seq_of, layout.wal_files()) if seq >= sealed_below), default=None)
     unknown = [path for path in layout.segments.glob("*.parquet") if catalog.segment(path.name) is None]
     adopted: list[tuple[Segment, list[Extent]]] = []
     # The widest first: where a compaction was cut short, its result holds what the others hold.
     for path in sorted(unknown, key=lambda path: _width(path.name), reverse=True):
         first_seq, next_seq = segments.range_of(path.name)
         covered = any(first <= first_seq and next_seq <= next_ for first, next_ in known)
-        if covered or first_seq in replayed or first_seq < catalog.next_seq():
+        replayed = replayed_from is not None and first_seq >= replayed_from
+        if covered or replayed or first_seq < sealed_below:
             path.unlink()
             continue
         try:
