@@ -26,6 +26,7 @@ class FileSnapshot:
         shredded: Sequence[Sequence[Path]] = (),
         first_idx: int = 0,
         types: bool = True,
+        alone: bool = False,
     ) -> None:
         self.topic = TOPIC
         self.first_idx = first_idx
@@ -36,7 +37,7 @@ class FileSnapshot:
         start = 0
         for place, count in enumerate(sealed):
             paths = shredded[place] if place < len(shredded) else []
-            part = write_part(folder / f"{start}.parquet", rows[start : start + count], paths, types=types)
+            part = write_part(folder / f"{start}.parquet", rows[start : start + count], paths, types=types, alone=alone)
             self.parts = [*self.parts, part]
             start += count
         self.live = table(rows[start:])
@@ -84,9 +85,13 @@ def table(rows: Sequence[Row], topic: int = TOPIC) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def write_part(path: FilePath, rows: Sequence[Row], shredded: Sequence[Path], *, types: bool = True) -> Part:
-    """A sealed file as the log writes it: with other topics' events in it, and some leaves as columns."""
-    neighbours = pa.concat_tables([table(rows, TOPIC - 1), table(rows, TOPIC), table(rows, TOPIC + 1)])
+def write_part(
+    path: FilePath, rows: Sequence[Row], shredded: Sequence[Path], *, types: bool = True, alone: bool = False
+) -> Part:
+    """A sealed file as the log writes it: with other topics' events in it unless `alone`, and leaves as columns."""
+    neighbours = (
+        table(rows) if alone else pa.concat_tables([table(rows, TOPIC - 1), table(rows, TOPIC), table(rows, TOPIC + 1)])
+    )
     if shredded:
         with duckdb.connect() as database:
             database.register("neighbours", neighbours)
@@ -105,4 +110,5 @@ def write_part(path: FilePath, rows: Sequence[Row], shredded: Sequence[Path], *,
         min_ts_us=min(row.ts_us for row in rows),
         max_ts_us=max(row.ts_us for row in rows),
         types=counts if types else None,
+        alone=alone,
     )

@@ -107,6 +107,8 @@ class Part(NamedTuple):
     max_ts_us: int
     types: Mapping[str, int] | None
     """How many of the topic's rows have each event type; None when there are too many types to count."""
+    alone: bool = False
+    """The file surely holds no other topic's events, so no row's topic has to be looked at."""
 
 
 class Snapshot(Protocol):

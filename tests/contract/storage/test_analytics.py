@@ -27,9 +27,10 @@ async def analytics(tmp_path: FilePath) -> AsyncIterator[Analytics]:
     await engine.close()
 
 
-async def test_sealed_and_live_events_are_one_relation(analytics: Analytics, tmp_path: FilePath) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+async def test_sealed_and_live_events_are_one_relation(analytics: Analytics, tmp_path: FilePath, alone: bool) -> None:
     """Every event is there once, wherever it is kept, with all columns; other topics' events are not."""
-    snapshot = FileSnapshot(tmp_path, ROWS, sealed=[8, 7])
+    snapshot = FileSnapshot(tmp_path, ROWS, sealed=[8, 7], alone=alone)
     sql = Sql("SELECT seq, idx, ts, arrived, event_type, data, metadata, event_id FROM events ORDER BY seq")
 
     answer = await analytics.run(snapshot, sql, timeout_s=10)
@@ -52,9 +53,10 @@ async def test_leaves_are_the_same_from_columns_and_from_text(
     assert [(190.0, 0, 0, users, '"web"')] == answer
 
 
-async def test_what_is_past_retention_is_left_out(analytics: Analytics, tmp_path: FilePath) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+async def test_what_is_past_retention_is_left_out(analytics: Analytics, tmp_path: FilePath, alone: bool) -> None:
     """Rows below the first index may still lie in a file; they are no events any more."""
-    snapshot = FileSnapshot(tmp_path, ROWS, sealed=[8, 7], first_idx=5)
+    snapshot = FileSnapshot(tmp_path, ROWS, sealed=[8, 7], first_idx=5, alone=alone)
 
     assert await analytics.run(snapshot, Sql("SELECT count(*), min(idx) FROM events"), timeout_s=10) == [(15, 5)]
 
