@@ -109,6 +109,7 @@ async def serve(settings: Settings) -> None:
                 print(_welcome(server.first_start), flush=True)  # noqa: T201  # its one chance to be read
             runner = _Runner(_uvicorn_config(settings, server), server)
             with _sparing_the_collector():
+                listener.listen(_BACKLOG)  # before we say so: whoever reads the line may connect at once
                 logger.info("listening", url=_url(listener), version=__version__, data=str(settings.data))
                 await runner.serve([listener])
     logger.info("stopped")
