@@ -143,5 +143,5 @@ def _header(header: Header) -> dict[str, Any]:
         "in": "header",
         "required": False,
         "description": header.description,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": header.characters_max},
     }

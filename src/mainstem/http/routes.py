@@ -51,6 +51,7 @@ class Reply(msgspec.Struct, frozen=True):
 class Header(msgspec.Struct, frozen=True):
     name: str
     description: str
+    characters_max: int
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,7 +33,9 @@ from mainstem.telemetry import PROMETHEUS_MEDIA_TYPE, Metrics
 NDJSON = "application/x-ndjson"
 
 _IDEMPOTENCY_KEY = Header(
-    "Idempotency-Key", "Repeating a request with the same key and body within 24 h repeats the answer, not the events"
+    "Idempotency-Key",
+    "Repeating a request with the same key and body within 24 h repeats the answer, not the events",
+    characters_max=255,
 )
 _STREAM_ERRORS = ("INVALID_STREAM_ID",)
 _INGEST_ERRORS = (
@@ -540,8 +542,9 @@ def _idempotency_key(call: Call) -> str | None:
         return None
     quoted = _QUOTED.fullmatch(given)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else given
-    if not 1 <= len(key) <= 255:
-        raise Invalid("An Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+    limit = _IDEMPOTENCY_KEY.characters_max
+    if not 1 <= len(key) <= limit:
+        raise Invalid(f"An Idempotency-Key has 1 to {limit} characters", field="Idempotency-Key")
     return key
 
 

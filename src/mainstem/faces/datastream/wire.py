@@ -350,7 +350,7 @@ class ListQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class DeleteStreamQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    confirm: Annotated[str, Meta(description="The stream's own id, once more")] | UnsetType = UNSET
+    confirm: Annotated[str, Meta(description="The stream's own id, once more")]
 
 
 class StatusOut(msgspec.Struct, kw_only=True):
@@ -401,7 +401,9 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     offset: Annotated[int, Meta(ge=0, le=2**53)] = 0
     cursor: Annotated[str, Meta(description="`next_cursor` of the page before")] | UnsetType = UNSET
     fields: (
-        Annotated[str, Meta(description="What to answer of each event, with commas: `event_id,data.amount`")]
+        Annotated[
+            str, Meta(min_length=1, description="What to answer of each event, with commas: `event_id,data.amount`")
+        ]
         | UnsetType
     ) = UNSET
 
