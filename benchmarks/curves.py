@@ -101,7 +101,7 @@ def stored(stage: Stage) -> Iterator[Point]:
             day = Day("history", count - before)
             day.load(server)
             before = count
-            server.process.settle(60)
+            server.rest()
             at = f"{count / 1e6:g}M events stored"
             rates = []
             for _ in range(ROUNDS):
@@ -110,7 +110,7 @@ def stored(stage: Stage) -> Iterator[Point]:
             yield Point("bodies of 1,000 events, 32 other streams", at, f"{statistics.median(rates):,.0f} ev/s")
             for hour in (True, False):
                 chance = random.Random(7)
-                ask = lambda: ask_page(server, day.stream, PageQuestion.random(day, chance, hour=hour))  # noqa: B023, E731
+                ask = lambda: ask_page(server, day.stream, PageQuestion.fresh(day, chance, hour=hour))  # noqa: B023, E731
                 times = timed(5 * stage.scale.queries, ask)
                 what = f"page of 100 + count, {'1 h of 24 h' if hour else 'all events'}"
                 yield Point(what, at, f"{statistics.median(times):.1f} ms, p95 {percentile(times, 95):.1f} ms")

@@ -56,29 +56,36 @@ def p95s(rounds: list[Times]) -> Figure:
 
 
 class PageQuestion(msgspec.Struct, frozen=True):
-    """A page of 100 purchases above 500, with the count of all: in an hour, or in all that is stored."""
+    """A page of 100 purchases above an amount, with the count of all: in an hour, or in all that is stored."""
 
-    start_us: int | None
-    end_us: int | None
+    above: float
     offset: int
+    start_us: int | None = None
+    end_us: int | None = None
 
     @classmethod
-    def random(cls, day: Day, chance: random.Random, *, hour: bool) -> "PageQuestion":
-        offset = chance.randrange(0, 5_000, 100)
+    def fresh(cls, day: Day, chance: random.Random, *, hour: bool) -> "PageQuestion":
+        # Another amount each time: mainstem remembers what it has counted, and a question must not find its answer.
+        above, offset = chance.randrange(30_000, 70_000) / 100, chance.randrange(0, 5_000, 100)
         if not hour:
-            return cls(None, None, offset)
+            return cls(above, offset)
         start_us = chance.randrange(day.begin_us, day.end_us - HOUR_US)
-        return cls(start_us, start_us + HOUR_US, offset)
+        return cls(above, offset, start_us, start_us + HOUR_US)
+
+    @classmethod
+    def again(cls, chance: random.Random) -> "PageQuestion":
+        """Always the same question of all that is stored, for another of its first pages."""
+        return cls(500, chance.randrange(0, 5_000, 100))
 
     def of_mainstem(self, stream: str) -> list[tuple[str, object]]:
         asked: list[tuple[str, object]] = [("stream_id", stream), ("event_type", "purchase"), ("limit", 100)]
-        asked += [("filter", "data.amount>500"), ("offset", self.offset)]
+        asked += [("filter", f"data.amount>{self.above}"), ("offset", self.offset)]
         if self.start_us is not None and self.end_us is not None:
             asked += [("start_time", _iso(self.start_us)), ("end_time", _iso(self.end_us))]
         return asked
 
     def of_postgres(self, table: str) -> tuple[str, str]:
-        where = "event_type = 'purchase' and (data->>'amount')::float8 > 500"
+        where = f"event_type = 'purchase' and (data->>'amount')::float8 > {self.above}"
         if self.start_us is not None and self.end_us is not None:
             where += f" and ts >= '{_iso(self.start_us)}' and ts < '{_iso(self.end_us)}'"
         page = f"select id, ts, event_type, data, metadata from {table} where {where} order by ts, id"
@@ -96,6 +103,7 @@ def pages(stage: Stage) -> Iterator[Row]:
     """
     day, server = Day("history", stage.scale.history_events), stage.server()
     day.load(server)
+    server.rest()
     size = f"{day.count / 1e6:g}M events"
     peer = None
     try:
@@ -109,37 +117,60 @@ def pages(stage: Stage) -> Iterator[Row]:
     for hour in (True, False):
         what = f"page of 100 + count, type and filter, {'1 h of 24 h in' if hour else 'all of'} {size}"
         yield from _pages(stage, day, what, peer, requests, hour=hour)
+    yield from _pages_again(stage, day, f"the same question of all {size} again, another page", requests)
 
 
 def _pages(
     stage: Stage, day: Day, what: str, peer: Postgres | None, requests: list[bytes], *, hour: bool
 ) -> Iterator[Row]:
-    server, chance, rates = stage.server(), random.Random(7), list[float]()
-    queries = stage.scale.queries
-
-    def mainstem() -> Times:
-        with arriving(server.port, requests, rate_per_s=ARRIVING_PER_S / 100, connections=32) as outcome:
-            time.sleep(0.3)
-            times = timed(queries, lambda: ask_page(server, day.stream, PageQuestion.random(day, chance, hour=hour)))
-        rates.append(outcome[0].rate * 100)
-        return times
-
+    chance, queries = random.Random(7), stage.scale.queries
+    during = _While(stage.server(), requests)
     with contextlib.ExitStack() as exits:
-        contenders: dict[str, Callable[[], Times]] = {MAINSTEM: mainstem}
+        contenders: dict[str, Callable[[], Times]] = {
+            MAINSTEM: lambda: during.timed(queries, day.stream, lambda: PageQuestion.fresh(day, chance, hour=hour))
+        }
         if peer is not None:
             timer = exits.enter_context(peer.timer())
             # Its slow questions are asked less often: a median needs three.
             ask = partial(_ask_postgres, timer, day, chance, hour=hour)
             contenders["PostgreSQL"] = lambda: timed(queries if hour else 3, ask)
         rounds = interleave(stage.scale.rounds, contenders)
-    note = f"while {statistics.median(rates):,.0f} ev/s arrive"
     ours = medians(rounds[MAINSTEM])
-    yield row("P7", f"{what}: p95", MAINSTEM, p95s(rounds[MAINSTEM]), milliseconds, at_most(50), note)
-    yield row("P7", f"{what}: p50", MAINSTEM, ours, milliseconds, note=note)
+    yield row("P7", f"{what}: p95", MAINSTEM, p95s(rounds[MAINSTEM]), milliseconds, at_most(50), during.note)
+    yield row("P7", f"{what}: p50", MAINSTEM, ours, milliseconds)
     if peer is not None:
         its = medians(rounds["PostgreSQL"])
         system = f"PostgreSQL {peer.version} (jsonb + index, at rest)"
         yield peer_row("P7", f"{what}: p50", system, its, milliseconds, its.over(ours), at_least(10))
+
+
+def _pages_again(stage: Stage, day: Day, what: str, requests: list[bytes]) -> Iterator[Row]:
+    """What a reader who turns pages meets: the count is remembered, and only what came since is counted."""
+    chance, queries = random.Random(7), stage.scale.queries
+    during = _While(stage.server(), requests)
+    measure = partial(during.timed, queries, day.stream, lambda: PageQuestion.again(chance))
+    rounds = interleave(stage.scale.rounds, {MAINSTEM: measure})
+    yield row("P7", f"{what}: p95", MAINSTEM, p95s(rounds[MAINSTEM]), milliseconds, None, during.note)
+
+
+class _While:
+    """Asks mainstem while events arrive."""
+
+    def __init__(self, server: Server, requests: list[bytes]) -> None:
+        self._server = server
+        self._requests = requests
+        self._rates: list[float] = []
+
+    def timed(self, queries: int, stream: str, question: Callable[[], PageQuestion]) -> Times:
+        with arriving(self._server.port, self._requests, rate_per_s=ARRIVING_PER_S / 100, connections=32) as outcome:
+            time.sleep(0.3)
+            times = timed(queries, lambda: ask_page(self._server, stream, question()))
+        self._rates.append(outcome[0].rate * 100)
+        return times
+
+    @property
+    def note(self) -> str:
+        return f"while {statistics.median(self._rates):,.0f} ev/s arrive"
 
 
 def ask_page(server: Server, stream: str, question: PageQuestion) -> None:
@@ -150,7 +181,7 @@ def ask_page(server: Server, stream: str, question: PageQuestion) -> None:
 
 
 def _ask_postgres(timer: Timer, day: Day, chance: random.Random, *, hour: bool) -> None:
-    timer(*PageQuestion.random(day, chance, hour=hour).of_postgres("history"))
+    timer(*PageQuestion.fresh(day, chance, hour=hour).of_postgres("history"))
 
 
 # P8: aggregates
@@ -238,7 +269,7 @@ def aggregates(stage: Stage) -> Iterator[Row]:
     """P8: over a million events; first fields that no query read before, then those that queries keep reading."""
     day, server = Day("aggregate", AGGREGATE_EVENTS, seed=8), stage.server()
     day.load(server)
-    server.process.settle()
+    server.rest()
     contenders: dict[str, Ask] = {MAINSTEM: partial(_ask_mainstem, server, day.stream)}
     what = f"aggregate over {AGGREGATE_EVENTS / 1e6:g}M events"
     with contextlib.ExitStack() as exits:

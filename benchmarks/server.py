@@ -3,6 +3,7 @@
 import http.client
 import secrets
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
@@ -81,9 +82,22 @@ class Server:
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         for line in self.ask("GET", "/metrics")[1].decode().splitlines():
             key, _, value = line.rpartition(" ")
-            if key.partition("{")[0].endswith(name) and all(label in key for label in wanted):
+            if (
+                not line.startswith("#")
+                and key.partition("{")[0].endswith(name)
+                and all(label in key for label in wanted)
+            ):
                 return float(value)
         raise Missing(f"/metrics has no {name} {labels}")
+
+    def rest(self, timeout_s: float = 90) -> None:
+        """Wait until it has sealed and merged what a load left behind: no change of its segments for 3 s, and idle."""
+        deadline, seen, since = time.monotonic() + timeout_s, -1.0, time.monotonic()
+        while time.monotonic() < min(deadline, since + 3):
+            time.sleep(0.25)
+            if (now := self.gauge("storage_segments")) != seen:
+                seen, since = now, time.monotonic()
+        self.process.settle()
 
     def count(self, stream: str) -> int:
         """How many events a reader finds in a stream."""
