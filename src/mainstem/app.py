@@ -16,8 +16,8 @@ from mainstem import __version__
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import Unavailable
 from mainstem.events import Ingest, IngestLimits, Probe, Queries, TopicDefaults, Topics
-from mainstem.faces.datastream import DataStream, hot_protocol
-from mainstem.http import Application, Guard, Limits
+from mainstem.faces.datastream import DataStream, HotIngest
+from mainstem.http import Application, Guard, Limits, hot_protocol
 from mainstem.identity import Directory, FirstStart, RateLimiter, signing_key
 from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
@@ -91,8 +91,11 @@ async def _wire(
         version=__version__,
     )
 
-    protocol = hot_protocol(ingest, directory, metrics, body_bytes_max=settings.body_bytes_max)
-    protocol.header_timeout_s = settings.header_timeout_s
+    protocol = hot_protocol(
+        [HotIngest(ingest, directory, metrics)],
+        body_bytes_max=settings.body_bytes_max,
+        header_timeout_s=settings.header_timeout_s,
+    )
     limits = Limits(body_bytes_max=settings.body_bytes_max, body_pause_s=settings.body_timeout_s)
     return Server(Application([datastream], limits, metrics), protocol, datastream, first_start)
 

@@ -10,6 +10,7 @@ from mainstem.http.errors import (
     NoSuchRoute,
     UnsupportedMediaType,
 )
+from mainstem.http.hot import HotAnswer, HotRoute, hot_answer, hot_protocol, is_json
 from mainstem.http.openapi import openapi
 from mainstem.http.protocol import HEADER_BYTES_MAX, Guard
 from mainstem.http.routes import (
@@ -38,6 +39,8 @@ __all__ = [
     "Face",
     "Guard",
     "Header",
+    "HotAnswer",
+    "HotRoute",
     "Limits",
     "MalformedBody",
     "MethodNotAllowed",
@@ -47,6 +50,9 @@ __all__ = [
     "UnsupportedMediaType",
     "decode_json",
     "decompress",
+    "hot_answer",
+    "hot_protocol",
+    "is_json",
     "json_answer",
     "openapi",
     "wants_problem_details",
