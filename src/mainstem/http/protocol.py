@@ -4,6 +4,7 @@ import asyncio
 from typing import ClassVar
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEADER_BYTES_MAX = 64 * 1024
@@ -26,6 +27,11 @@ class Guard(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._header_timer = self.loop.call_later(self.header_timeout_s, self._too_slow)
+        # Only connections too many are refused: those that are there go on.
+        if self.limit_concurrency is None or len(self.connections) <= self.limit_concurrency:
+            self.limit_concurrency = None
+        else:
+            self.app = _overloaded
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -39,6 +45,7 @@ class Guard(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._within_headers = False
         self._stop_timer()
+        self.limit_concurrency = None  # uvicorn would say no in plain text
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -78,3 +85,17 @@ class Guard(HttpToolsProtocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer on a connection too many, which ends with it."""
+    facts = {"code": "UNAVAILABLE", "message": "The server has too many connections; try again shortly", "details": {}}
+    body = msgspec.json.encode({"error": facts})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", b"1"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -141,6 +141,19 @@ def test_a_connection_that_says_nothing_is_closed(small: Server) -> None:
         assert connection.recv(1) == b""
 
 
+def test_connections_over_the_limit_are_refused(tmp_path: Path) -> None:
+    """503 with Retry-After, in the common shape; those that are there go on."""
+    with serving(tmp_path / "data", connections_max=2) as server, server.client() as known:
+        assert known.get("/health").status_code == 200
+        with socket.create_connection(("127.0.0.1", server.port)), server.client() as over:
+            response = over.get("/v2/streams")
+            assert known.get("/health").status_code == 200
+        refused(response, 503, "UNAVAILABLE")
+        assert response.headers["retry-after"] == "1"
+        with server.client() as later:
+            assert later.get("/health").status_code == 200
+
+
 @pytest.mark.parametrize("flood", [b"X-Long: " + b"x" * 80_000, b"X: y\r\n" * 15_000])
 def test_a_flood_of_headers_is_refused(small: Server, flood: bytes) -> None:
     """One endless header, or thousands of short ones, are cut off at 64 KiB."""
