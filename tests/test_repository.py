@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -17,15 +18,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def tracked() -> list[Path]:
-    """Files that git knows or would take, so that a forgotten `git add` is checked, too."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    paths = [ROOT / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+    """Files that git knows or would take, so that a forgotten `git add` is checked, too; without git, all but the hidden."""
+    asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    if shutil.which("git") and (ROOT / ".git").exists():
+        listed = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True).stdout
+        paths = [ROOT / os.fsdecode(name) for name in listed.split(b"\0") if name]
+    else:
+        paths = [path for path in ROOT.rglob("*") if not any(map(_is_made, path.relative_to(ROOT).parts))]
     return [path for path in paths if path.is_file()]
+
+
+def _is_made(name: str) -> bool:
+    return name.startswith(".") or name in ("__pycache__", "mainstem-data")
 
 
 def texts() -> Iterator[tuple[Path, str]]:
