@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def tracked() -> list[Path]:
-    """Files that git knows or would take, so that a forgotten `git add` is checked, too; without git, all but the hidden."""
+    """Files that git knows or would take, so that none is forgotten; without git, all but hidden ones."""
     asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     if shutil.which("git") and (ROOT / ".git").exists():
         listed = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True).stdout
