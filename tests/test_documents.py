@@ -23,20 +23,21 @@ PAGES = [
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the documents speak of curl, which is not here")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[demo.Server]:
-    with demo.running_server(tmp_path / "data") as running:
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo.Server]:
+    """The server of somebody who reads one page after the other."""
+    with demo.running_server(tmp_path_factory.mktemp("reader") / "data") as running:
         yield running
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_works(page: str, server: demo.Server, tmp_path: Path) -> None:
-    """All of a page's `sh` blocks, one after the other, in a fresh server; an answer over 399 is a failure."""
+def test_every_command_of_a_page_works(page: str, reader: demo.Server, tmp_path: Path) -> None:
+    """All of a page's `sh` blocks, one after the other; an answer over 399 is a failure."""
     (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
-    environment = {**os.environ, "KEY": server.key, "CURL_HOME": str(tmp_path)}
+    environment = {**os.environ, "KEY": reader.key, "CURL_HOME": str(tmp_path)}
 
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands(ROOT / page, server.url)],
+        ["bash", "-euo", "pipefail", "-c", commands(ROOT / page, reader.url)],
         capture_output=True,
         text=True,
         env=environment,
