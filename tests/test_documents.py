@@ -2,8 +2,10 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +34,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo.Server]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_page_works(page: str, reader: demo.Server, tmp_path: Path) -> None:
-    """All of a page's `sh` blocks, one after the other; an answer over 399 is a failure."""
+    """All of a page's blocks, one after the other; an answer over 399 is a failure."""
     (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
     environment = {**os.environ, "KEY": reader.key, "CURL_HOME": str(tmp_path)}
 
@@ -50,10 +52,14 @@ def test_every_command_of_a_page_works(page: str, reader: demo.Server, tmp_path:
 
 
 def commands(page: Path, url: str) -> str:
-    """The `sh` blocks that speak to a server, with this one in place of the usual."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    spoken = [
-        re.sub(r"^export KEY=.*$", "", block, flags=re.MULTILINE) for block in blocks if "localhost:8082" in block
-    ]
+    """The `sh` and `python` blocks that speak to a server, with this one in place of the usual."""
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    spoken = [_as_shell(language, block) for language, block in blocks if "localhost:8082" in block]
     assert spoken, f"{page.name} has no command left to try"
-    return "\n".join(spoken).replace("localhost:8082", url)
+    return "\n".join(spoken).replace("http://localhost:8082", url).replace("localhost:8082", url)
+
+
+def _as_shell(language: str, block: str) -> str:
+    if language == "python":
+        return f"{shlex.quote(sys.executable)} - <<'END'\n{block}END"
+    return re.sub(r"^export KEY=.*$", "", block, flags=re.MULTILINE)
