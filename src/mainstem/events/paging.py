@@ -180,17 +180,20 @@ class Timeline:
 
     def time_at(self, rows: float) -> int:
         """The moment before which there are about so many events."""
-        base = self._times[0]
-        return int(base + np.interp(rows, self._rows, (self._times - base).astype(np.float64)))
+        first, last = int(self._times[0]), int(self._times[-1])
+        passed = np.interp(rows, self._rows, (self._times - first).astype(np.float64))
+        return min(first + int(passed), last)
 
-    def windows(self, wanted: int, *, descending: bool) -> Iterator[Range]:
-        """Adjacent stretches of time, beginning where the page begins, that together are all of it. The first has
-        probably enough events, each later one eight times as many: little is read when what is looked for is near,
-        and not much more than everything when it is far."""
+    def windows(self, wanted: int, share: float, *, descending: bool) -> Iterator[Range]:
+        """Adjacent stretches of time, beginning where the page begins, that together are all of it.
+
+        About a `share` of the events match. The first window has probably enough of them, each later one eight times
+        as many: little is read when what is looked for is near, and not much more than everything when it is far.
+        """
         start_us, end_us = self.time
-        size = float(max(WINDOW_ROWS, 2 * wanted))
+        size = max(WINDOW_ROWS, 1.5 * wanted / max(share, 1e-9))
         passed = 0.0
-        while passed + size < self.rows:
+        while passed + 2 * size < self.rows:  # a last window smaller than the one before is not worth a query
             passed += size
             size *= 8
             edge = self.time_at(self.rows - passed if descending else passed)

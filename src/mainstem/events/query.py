@@ -201,6 +201,7 @@ class Queries:
     ) -> list["_Place"]:
         """Where the page's events are, and the one after them if there is one."""
         timeline = Timeline(found, question.after(cursor), question.event_type)
+        share = total / max(timeline.rows, 1)
         offset = request.offset
         if offset > _OFFSET_READ_MAX:
             timeline, offset = await self._skip(snapshot, timeline, question, offset, total, deadline)
@@ -209,7 +210,7 @@ class Queries:
             return await self._read_places(Excerpt(snapshot, timeline.extents), sql, deadline)
         wanted = offset + request.limit + 1
         places: list[_Place] = []
-        for window in timeline.windows(wanted, descending=question.descending):
+        for window in timeline.windows(wanted, share, descending=question.descending):
             extents = [extent for extent in timeline.extents if window.meets(extent)]
             if extents:
                 sql = question.places_sql(window, cursor, limit=wanted - len(places))
