@@ -113,7 +113,10 @@ def _route(route: Route, operation: Mapping[str, Any]) -> str:
         rows = ((f"`{one['name']}`", one["in"], *_described(one["schema"], one)) for one in parameters)
         parts.append(_table(("parameter", "in", "type", "default", "meaning"), rows))
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-        parts.append(f"Body, `{media_type}`: {_type(content['schema'])}.")
+        is_lines = media_type == "application/x-ndjson"
+        parts.append(
+            f"Body, `{media_type}`: {'one [EventIn](#eventin) a line' if is_lines else _type(content['schema'])}."
+        )
     for status, reply in sorted(route.replies.items()):
         content = operation["responses"][str(status)].get("content", {}).get(reply.media_type, {})
         shape = f": {_type(content['schema'])}" if "schema" in content else ""

@@ -214,7 +214,7 @@ def _worst_days(answers: Sequence[Sequence[Json]]) -> list[str]:
 
 
 def _busiest_hours(answers: Sequence[Sequence[Json]]) -> list[str]:
-    return [f"{row['bucket']}   {row['count']} departures were due" for row in answers[0]]
+    return [f"{row['bucket'][:16].replace('T', ' ')} UTC   {row['count']} departures were due" for row in answers[0]]
 
 
 def _fog(answers: Sequence[Sequence[Json]]) -> list[str]:
