@@ -3,8 +3,9 @@
 The ASGI application, the OpenAPI document and the reference documentation all come from the same table of routes.
 """
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -14,7 +15,7 @@ from starlette.datastructures import Headers, QueryParams
 
 from mainstem.errors import Invalid, MainstemError, Unauthenticated
 from mainstem.http.bodies import Receive, decoded, read_body, too_large
-from mainstem.http.errors import MalformedBody, UnsupportedMediaType
+from mainstem.http.errors import ClientGone, MalformedBody, UnsupportedMediaType
 from mainstem.identity import Allowance, Principal, Scope
 from mainstem.ids import random_id
 
@@ -158,6 +159,23 @@ class Call:
         if length.isdecimal() and int(length) > limit:
             raise too_large(limit)
         return await decoded(await read_body(self._receive, limit, self._limits.body_pause_s), encoding, limit)
+
+    async def unless_gone[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Do long work for the client, and give it up when he closes the connection. Call it after the body is read."""
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._leave())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ClientGone
+            return working.result()
+        finally:
+            for task in (working, leaving):
+                task.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+    async def _leave(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def json[T](self, kind: type[T]) -> T:
         """The body as a struct. Raises MalformedBody when it is no JSON, Invalid when it is the wrong JSON."""

@@ -215,12 +215,13 @@ class DataStream:
     async def query_events(self, call: Call) -> Answer:
         query = _query(call, wire.EventsQuery)
         projection = None if query.fields is UNSET else wire.Projection(query.fields)
-        return wire.page_answer(await self._queries.page(call.caller, wire.page_request(query)), projection)
+        page = await call.unless_gone(self._queries.page(call.caller, wire.page_request(query)))
+        return wire.page_answer(page, projection)
 
     async def query_aggregate(self, call: Call) -> Answer:
         layout = _query(call, wire.AggregateQuery).format
         wanted = await _query_body(call, wire.AggregateIn)
-        answer = await self._queries.aggregate(call.caller, wire.aggregate_request(wanted))
+        answer = await call.unless_gone(self._queries.aggregate(call.caller, wire.aggregate_request(wanted)))
         return json_answer(wire.grafana_rows(answer) if layout == "grafana" else wire.aggregate_out(answer))
 
     # Keys and tokens
