@@ -1,5 +1,6 @@
 """DataStream held to its own description: requests made up from the document, answers checked against it."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok
 
-from serving import API_KEY, Server
+from serving import API_KEY, Server, serving
 
 NOT_CHECKED = (
     # A cursor of random text, or an average of no field, fits the schema and is refused all the same.
@@ -19,6 +20,13 @@ NOT_CHECKED = (
     # Requests without a credential are limited to sixty a minute; their answers have tests of their own.
     "ignored_auth",
 )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of this file's own: who tries everything may well delete something."""
+    with serving(tmp_path_factory.mktemp("openapi") / "data") as running:
+        yield running
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
@@ -46,6 +54,8 @@ def test_every_route_answers_as_described(
             suppress(Unsatisfiable),
         ):  # a route without parameters cannot be asked wrongly
             check()
+    with server.client() as client:
+        assert client.get("/v2/streams").status_code == 200, "The tests' own key was revoked on the way"
 
 
 def test_the_document_is_openapi(server: Server) -> None:
