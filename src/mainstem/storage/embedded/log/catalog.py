@@ -276,6 +276,7 @@ class Catalog:
                     for note, made in notes
                 ],
             )
+            self._forget_dropped()
             if run is not None:
                 self._insert_run(run)
             self._set_next_seq(next_seq)
@@ -287,6 +288,7 @@ class Catalog:
                 self._delete_segment(segment.file)
             for segment, extents in sealed:
                 self._insert(segment, extents)
+            self._forget_dropped()
 
     def expire(self, topic: int, first_idx: int) -> None:
         """Forget the extents of a topic that lie wholly below `first_idx`, which becomes its first."""
@@ -428,6 +430,10 @@ class Catalog:
             self._extents.pop(extent.topic, None)
         self._database.execute("delete from segments where file = ?", (file,))
         self._segments = {name: segment for name, segment in self._segments.items() if name != file}
+
+    def _forget_dropped(self) -> None:
+        """A topic may have been dropped while its events were on their way into these segments."""
+        self._database.execute("delete from extents where topic in (select topic from topics where dropped)")
 
     def _put_standings(self, standings: Iterable[Standing]) -> None:
         self._database.executemany(

@@ -7,6 +7,7 @@ timer in the way of a commit: while one is being synced, the next gathers.
 
 import asyncio
 import os
+import sqlite3
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from mainstem.clock import SECOND_US, Clock, system_clock
 from mainstem.errors import Exhausted, MainstemError, Unavailable
 from mainstem.ids import TopicId
 from mainstem.storage.columns import Chunk, Draft, Drafts, Row, Text
-from mainstem.storage.embedded.log.catalog import Catalog, State
+from mainstem.storage.embedded.log.catalog import Catalog, Placed, State
 from mainstem.storage.embedded.log.dedupe import EventIds, Seen, digest
 from mainstem.storage.embedded.log.frame import Noted
 from mainstem.storage.embedded.log.layout import Layout
@@ -185,7 +186,7 @@ class EmbeddedLog:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._end_threads)
-        if self._leaf_uses:
+        with suppress(sqlite3.Error):  # a full disk must not keep the log from closing
             self._catalog.count_leaf_uses(self._leaf_uses)
         self._catalog.close()
 
@@ -201,7 +202,7 @@ class EmbeddedLog:
         if (refusal := self._refuses()) is not None:
             done(refusal)
             return
-        self._pending_bytes += len(draft.data) + 256
+        self._pending_bytes += len(draft.data) + len(draft.metadata) + 256
         self._singles.append(_Single(topic, draft, dedupe_window_s, done))
         if not self._hand_scheduled:
             self._kick()
@@ -212,7 +213,7 @@ class EmbeddedLog:
         if (refusal := self._refuses()) is not None:
             done(refusal)
             return
-        self._pending_bytes += len(drafts.data.utf8) + 64 * drafts.count
+        self._pending_bytes += len(drafts.data.utf8) + len(drafts.metadata.utf8) + 64 * drafts.count
         self._many.append(_Many(topic, drafts, dedupe_window_s, done, note))
         if not self._hand_scheduled:
             self._kick()
@@ -410,9 +411,10 @@ class EmbeddedLog:
             self._undo(commit, error)
             return
         self._path_due = None
-        self._commits += 1
         self._repeats += commit.repeats
-        self._commit_seconds.append(seconds)
+        if job.parts:
+            self._commits += 1
+            self._commit_seconds.append(seconds)
         generation = self._generations[-1]
         for chunk in commit.chunks:
             generation.add(chunk)
@@ -560,16 +562,15 @@ class EmbeddedLog:
     async def snapshot(
         self, topic: TopicId, *, start_us: int | None = None, end_us: int | None = None, tail_only: bool = False
     ) -> Snapshot:
-        line = self._topics.get(topic) or TopicLine()
-        generations = list(self._generations)
-        chunks = [chunk for generation in generations for chunk in generation.chunks]
-        next_seq = generations[-1].next_seq
         release = self._upkeep.pin()
-        first_idx = line.first_idx
         try:
-            placed = await self._loop.run_in_executor(
-                self._readers, self._upkeep.sound_extents, topic, generations[0].first_seq
-            )
+            placed = await self._sealed(topic)
+            line = self._kept_line(topic)
+            first_idx = line.first_idx
+            # Nothing of a topic that is not there or has been dropped, whatever still lies about.
+            chunks = [chunk for generation in self._generations for chunk in generation.chunks if line.next_idx]
+            next_seq = self._generations[-1].next_seq
+            placed = await self._loop.run_in_executor(self._readers, self._upkeep.sound, placed)
         except BaseException:
             release()
             raise
@@ -592,35 +593,47 @@ class EmbeddedLog:
             release=release,
         )
 
-    async def read(self, topic: TopicId, first_idx: int, count: int) -> list[Row]:
-        line = self._topics.get(topic)
-        if line is None or line.dropped:
-            return []
-        first = max(first_idx, line.first_idx)
-        end = min(first_idx + min(count, 10_000), line.readable_idx)
-        chunks = [chunk for generation in self._generations for chunk in generation.chunks]
-        sealed_below = self._generations[0].first_seq
-        release = self._upkeep.pin()
-        try:
-            sealed: list[Row] = []
+    async def _sealed(self, topic: TopicId) -> list[Placed]:
+        """A topic's extents up to where this turn of the loop finds the first event that is not sealed.
+
+        A segment is in the catalogue a moment before its events leave memory, so what lies above that border is left
+        out; and compaction keeps below it, lest one segment lie on both sides.
+        """
+        while True:
+            border = self._generations[0].first_seq
             extents = self._catalog.known_extents(topic)
             if extents is None:
                 extents = await self._loop.run_in_executor(self._readers, self._catalog.extents, topic)
-            for placed in extents:
-                extent = placed.extent
-                if extent.next_idx <= first or extent.first_idx >= end or placed.segment.next_seq > sealed_below:
+            if self._generations[0].first_seq == border:
+                known = () if self._kept_line(topic).dropped else extents
+                return [placed for placed in known if placed.segment.next_seq <= border]
+
+    def _kept_line(self, topic: TopicId) -> TopicLine:
+        """A topic's line, or an empty one where it has none or was dropped."""
+        line = self._topics.get(topic)
+        return TopicLine() if line is None or line.dropped else line
+
+    async def read(self, topic: TopicId, first_idx: int, count: int) -> list[Row]:
+        rows: list[Row] = []
+        count = min(count, 10_000)
+        release = self._upkeep.pin()
+        try:
+            sealed = await self._sealed(topic)
+            line = self._kept_line(topic)
+            chunks = [chunk for generation in self._generations for chunk in generation.chunks if line.next_idx]
+            first = max(first_idx, line.first_idx)
+            for placed in sealed:
+                begin = max(first, placed.extent.first_idx)
+                size = min(count - len(rows), placed.extent.next_idx - begin)
+                if size <= 0:
                     continue
-                begin = max(first, extent.first_idx)
-                size = min(end, extent.next_idx) - begin
                 if self._shelf.has(placed, begin, size):
-                    sealed += self._shelf.rows(placed, begin, size)
+                    rows += self._shelf.rows(placed, begin, size)
                 elif await self._loop.run_in_executor(self._readers, self._upkeep.is_sound, placed.segment):
-                    sealed += await self._loop.run_in_executor(self._readers, self._shelf.rows, placed, begin, size)
+                    rows += await self._loop.run_in_executor(self._readers, self._shelf.rows, placed, begin, size)
         finally:
             release()
-        if len(sealed) >= end - first:
-            return sealed
-        return sealed + live_rows(chunks, topic, first, end)
+        return rows + live_rows(chunks, topic, first, count - len(rows))
 
     # Keeping
 
@@ -639,7 +652,6 @@ class EmbeddedLog:
     async def drop(self, topic: TopicId) -> None:
         line = self._line(topic)
         line.dropped = True
-        line.first_idx = line.readable_idx
         line.bytes = 0
         await self._loop.run_in_executor(self._readers, self._catalog.drop, topic)
         self._upkeep_due.set()
@@ -671,7 +683,14 @@ class EmbeddedLog:
                 for topic, line in self._topics.items()
                 if not line.dropped and (line.keep_us is not None or line.bytes_max is not None)
             }
-            outcome = await self._upkeep.run(uses, policies, list(self._ids.runs), calm=self._is_calm, eager=eager)
+            outcome = await self._upkeep.run(
+                uses,
+                policies,
+                list(self._ids.runs),
+                border=self._generations[0].first_seq,
+                calm=self._is_calm,
+                eager=eager,
+            )
             for topic, first_idx in outcome.first_idx.items():
                 line = self._line(topic)
                 line.first_idx = max(line.first_idx, first_idx)

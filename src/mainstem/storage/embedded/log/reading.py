@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path as FilePath
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mainstem.ids import TopicId
 from mainstem.storage.columns import Chunk, Row
@@ -60,21 +62,33 @@ def _groups(placed: Placed, first_idx: int, count: int) -> range:
     return range(start // GROUP_ROWS, (start + count - 1) // GROUP_ROWS + 1)
 
 
-def live_rows(chunks: Iterable[Chunk], topic: int, first_idx: int, end_idx: int) -> list[Row]:
-    """A topic's rows with indexes in this range, from memory."""
+def live_rows(chunks: Iterable[Chunk], topic: int, first_idx: int, count: int) -> list[Row]:
+    """Up to `count` of a topic's rows from an index on, from memory."""
     found: list[Row] = []
     for chunk in chunks:
+        if len(found) >= count:
+            break
         if chunk.only_topic == topic:
-            start = max(first_idx - int(chunk.idx[0]), 0)
-            count = min(end_idx - int(chunk.idx[0]), chunk.count) - start
-            if count > 0:
-                found += rows_of(chunk.batch, start, count)
+            start = int(np.searchsorted(chunk.idx, first_idx))
+            found += rows_of(chunk.batch, start, min(count - len(found), chunk.count - start))
         elif chunk.only_topic is None:
-            wanted = (chunk.topics == topic) & (chunk.idx >= first_idx) & (chunk.idx < end_idx)
-            if wanted.any():
-                batch = chunk.batch.filter(pa.array(wanted))
-                found += rows_of(batch, 0, batch.num_rows)
+            wanted = np.flatnonzero((chunk.topics == topic) & (chunk.idx >= first_idx))[: count - len(found)]
+            found += _taken(chunk, wanted)
     return found
+
+
+def live_picked(chunks: Iterable[Chunk], topic: int, indexes: Sequence[int]) -> list[Row]:
+    """Those of a topic's rows that have these indexes, from memory."""
+    wanted = np.array(indexes, np.int64)
+    found: list[Row] = []
+    for chunk in chunks:
+        if chunk.only_topic in (topic, None):
+            found += _taken(chunk, np.flatnonzero((chunk.topics == topic) & np.isin(chunk.idx, wanted)))
+    return found
+
+
+def _taken(chunk: Chunk, rows: NDArray[np.intp]) -> list[Row]:
+    return rows_of(chunk.batch.take(pa.array(rows)), 0, len(rows)) if len(rows) else []
 
 
 class LogSnapshot:
@@ -118,8 +132,7 @@ class LogSnapshot:
                 live.append(index)
         found = {row.idx: row for at, wanted in by_extent.items() for row in self._shelf.pick(self._placed[at], wanted)}
         if live:
-            for row in live_rows(self._chunks, self.topic, live[0], live[-1] + 1):
-                found[row.idx] = row
+            found |= {row.idx: row for row in live_picked(self._chunks, self.topic, live)}
         return [found[index] for index in indexes if index in found]
 
     def close(self) -> None:

@@ -51,11 +51,12 @@ class Generation:
 
     def _join_small(self) -> None:
         """Keep chunks few: DuckDB pays for each, and single events make thousands a second."""
-        small = 0
+        small, next_seq = 0, self.next_seq
         for chunk in reversed(self.chunks):
-            if chunk.count >= _SMALL_ROWS:
+            # Behind damage there is a gap, which must stay one.
+            if chunk.count >= _SMALL_ROWS or chunk.next_seq != next_seq:
                 break
-            small += 1
+            small, next_seq = small + 1, chunk.first_seq
         if small >= _SMALL_CHUNKS:
             self.chunks[-small:] = [join_chunks(self.chunks[-small:])]
 

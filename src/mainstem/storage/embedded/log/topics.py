@@ -69,7 +69,7 @@ class TopicLine:
         rate = 0.0 if self._counts is None else sum(self._turn(now_us // SECOND_US)) / _RATE_S
         return TopicState(
             next_idx=self.readable_idx,
-            first_idx=min(self.first_idx, self.readable_idx),
+            first_idx=self.readable_idx if self.dropped else min(self.first_idx, self.readable_idx),
             last_ts_us=self.last_ts,
             last_arrived_us=self.last_arrived,
             rate_per_s=rate,

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import structlog
 
 from mainstem.clock import Clock
-from mainstem.ids import TopicId
 from mainstem.storage import leaves
 from mainstem.storage.columns import SCHEMA
 from mainstem.storage.embedded.log import segments
@@ -82,8 +82,14 @@ class Upkeep:
             epoch = self._epoch
             self._pins[epoch] += 1
 
+        released = False
+
         def release() -> None:
+            nonlocal released
             with self._lock:
+                if released:
+                    return
+                released = True
                 self._pins[epoch] -= 1
                 if not self._pins[epoch]:
                     del self._pins[epoch]
@@ -133,13 +139,9 @@ class Upkeep:
         self._shelf.cache.forget([segment.file])
         _log.error("a damaged segment was moved aside", segment=segment.file, reason=reason, events=segment.rows)
 
-    def sound_extents(self, topic: TopicId, below_seq: int) -> list[Placed]:
-        """A topic's extents in segments that were sealed before `below_seq`. Blocks."""
-        return [
-            placed
-            for placed in self._catalog.extents(topic)
-            if placed.segment.next_seq <= below_seq and self.is_sound(placed.segment)
-        ]
+    def sound(self, extents: Iterable[Placed]) -> list[Placed]:
+        """Those in segments that are sound. Blocks."""
+        return [placed for placed in extents if self.is_sound(placed.segment)]
 
     # Leaves
 
@@ -166,12 +168,13 @@ class Upkeep:
         policies: Mapping[int, Policy],
         runs: Sequence[RunFile],
         *,
+        border: int,
         calm: Callable[[], bool],
         eager: bool,
     ) -> Outcome:
-        """One round. Compaction waits for calm, unless eager."""
+        """One round. Compaction waits for calm, unless eager, and leaves alone what lies above the border."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._run, uses, policies, runs, calm, eager
+            self._thread, self._run, uses, policies, runs, border, calm, eager
         )
 
     def _run(
@@ -179,6 +182,7 @@ class Upkeep:
         uses: Counter[tuple[int, Path]],
         policies: Mapping[int, Policy],
         runs: Sequence[RunFile],
+        border: int,
         calm: Callable[[], bool],
         eager: bool,
     ) -> Outcome:
@@ -193,7 +197,7 @@ class Upkeep:
             if self._stopping.is_set():
                 break
             self.is_sound(segment)
-        for group in self._groups(eager=eager):
+        for group in self._groups(border, eager=eager):
             if self._stopping.is_set() or not (eager or calm()):
                 break
             self._rewrite(group)
@@ -235,25 +239,30 @@ class Upkeep:
     def _rows_before(self, placed: Placed, not_before: int) -> int:
         arrived = segments.read_table(self._layout.segments / placed.segment.file, ["arrived"]).column(0)
         part = arrived.slice(placed.extent.row_start, placed.extent.rows).to_numpy()
-        return int((part < not_before).sum())
+        # Arrivals rise, but for a clock that was set back: then all from the first that is kept on are.
+        return int(np.argmax(part >= not_before))
 
     def _too_much(self, topic: int, policy: Policy) -> int:
         if policy.bytes_max is None:
             return 0
-        size = 0
+        room = policy.bytes_max
         for placed in reversed(self._catalog.extents(topic)):
-            size += placed.segment.size * placed.extent.rows // placed.segment.rows
-            if size > policy.bytes_max:
-                return placed.extent.next_idx
+            extent, segment = placed.extent, placed.segment
+            fitting = room * segment.rows // max(segment.size, 1)
+            if fitting < extent.rows:
+                return extent.next_idx - fitting
+            room -= segment.size * extent.rows // segment.rows
         return 0
 
     # Compaction
 
-    def _groups(self, *, eager: bool) -> Iterator[list[Segment]]:
+    def _groups(self, border: int, *, eager: bool) -> Iterator[list[Segment]]:
         """Neighbours that are better as one segment, and single segments that are better rewritten."""
         first_idx = {item.topic: item.first_idx for item in self._catalog.standings()}
         group: list[Segment] = []
         for segment in self._catalog.segments():
+            if segment.next_seq > border:
+                break
             fits = (
                 segment.state is State.SOUND
                 and segment.rows <= self._compaction_events // 2

@@ -91,9 +91,15 @@ class Committer:
     def _begin(self, path: FilePath) -> None:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-            sync_folder(path.parent)
         except OSError as error:
             raise NoRoom(str(error)) from error
+        try:
+            sync_folder(path.parent)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise NoRoom(str(error)) from error
+            raise
         os.close(self._descriptor)
         self._descriptor, self._size = descriptor, 0
 
