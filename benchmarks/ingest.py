@@ -29,12 +29,9 @@ def many_streams(stage: Stage) -> Iterator[Row]:
         except Missing as reason:
             yield absent("P1", what, name, reason)
 
-    def mainstem() -> float:
-        load = stage.post_thousands()
-        stage.server().process.settle()
-        return load.rate * 1_000
-
-    rounds = interleave(stage.scale.rounds, {MAINSTEM: mainstem} | {name: rate for name, (_, rate) in peers.items()})
+    contenders: dict[str, Rate] = {MAINSTEM: lambda: stage.post_thousands().rate * 1_000}
+    contenders |= {name: rate for name, (_, rate) in peers.items()}
+    rounds = interleave(stage.scale.rounds, {name: partial(_settled, stage, rate) for name, rate in contenders.items()})
     ours = Figure(tuple(rounds[MAINSTEM]))
     yield row("P1", what, MAINSTEM, ours, EVENTS, at_least(500_000))
     for name, (goal, _) in peers.items():
@@ -68,6 +65,12 @@ def _peers(stage: Stage) -> Iterator[tuple[str, float | None, Callable[[], tuple
     yield "PostgreSQL", 2, postgres
 
 
+def _settled[Outcome](stage: Stage, measure: Callable[[], Outcome]) -> Outcome:
+    """Measure when mainstem has sealed what it was sent before: neither it nor a peer pays for an earlier round."""
+    stage.server().process.settle()
+    return measure()
+
+
 def _without_a_pause(stage: Stage) -> Iterator[Row]:
     outcome = stage.sustained()
     what = f"the same for {stage.scale.sustained_s:g} s without a pause"
@@ -82,12 +85,8 @@ def one_stream(stage: Stage) -> Iterator[Row]:
     def bodies() -> list[bytes]:
         return [events.http_batch("one", rows) for rows in events.batches(stage.many_streams()[0][1], 100)]
 
-    def measure() -> Load:
-        load = stage.post(BATCH_PATH, "hundreds", bodies, connections=32)
-        stage.server().process.settle()
-        return load
-
-    loads = [measure() for _ in range(stage.scale.rounds)]
+    measure = partial(stage.post, BATCH_PATH, "hundreds", bodies, connections=32)
+    loads: list[Load] = interleave(stage.scale.rounds, {MAINSTEM: partial(_settled, stage, measure)})[MAINSTEM]
     what = "one stream, 100 events a request"
     yield row("P2", what, MAINSTEM, Figure(tuple(load.rate * 100 for load in loads)), EVENTS, at_least(250_000))
     yield row("P2", f"{what}: p95", MAINSTEM, Figure(tuple(load.p95_ms for load in loads)), milliseconds)
@@ -104,10 +103,11 @@ def _single_events(stage: Stage, connections: int) -> Iterator[Row]:
     sample = stage.many_streams()[0][1][:2_000]
 
     def mainstem() -> tuple[float, float]:
-        bodies = partial(lambda: [events.http_single("single", event) for event in sample])
         load = stage.post(EVENTS_PATH, "singles", bodies, connections=connections)
-        stage.server().process.settle()
         return load.rate, load.p95_ms
+
+    def bodies() -> list[bytes]:
+        return [events.http_single("single", event) for event in sample]
 
     contenders: dict[str, Callable[[], tuple[float, float]]] = {MAINSTEM: mainstem}
     peer = ""
@@ -117,7 +117,7 @@ def _single_events(stage: Stage, connections: int) -> Iterator[Row]:
         contenders[peer] = partial(redis.singles, sample[0], connections=connections, seconds=stage.scale.round_s)
     except Missing as reason:
         yield absent("P3", what, "Redis Streams", reason)
-    rounds = interleave(stage.scale.rounds, contenders)
+    rounds = interleave(stage.scale.rounds, {name: partial(_settled, stage, rate) for name, rate in contenders.items()})
     ours = Figure(tuple(rate for rate, _ in rounds[MAINSTEM]))
     ours_p95 = Figure(tuple(p95_ms for _, p95_ms in rounds[MAINSTEM]))
     yield row("P3", what, MAINSTEM, ours, REQUESTS, at_least(50_000))

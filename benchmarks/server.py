@@ -15,6 +15,8 @@ from benchmarks.software import Missing
 
 EVENTS_PATH = "/v2/ingest/events"
 BATCH_PATH = "/v2/ingest/batch"
+IDLE_S = 20
+"""How long a connection may have been idle and still be used."""
 
 
 class Server:
@@ -35,11 +37,10 @@ class Server:
 
     def start(self) -> float:
         """Start it on the data that is there, and give the seconds until it said that it is ready."""
+        self._connection, self._asked_at = self._fresh(), time.monotonic()
         argv = [sys.executable, "-m", "mainstem", "serve"]
         self.process = Process(argv, self.folder, environment=self._environment)
-        seconds = self.process.wait(lambda: self.ask("GET", "/health/ready", connection=self._fresh())[0] == 200, 300)
-        self._connection = self._fresh()
-        return seconds
+        return self.process.wait(lambda: self.ask("GET", "/health/ready", connection=self._fresh())[0] == 200, 300)
 
     @property
     def headers(self) -> list[str]:
@@ -60,6 +61,9 @@ class Server:
         self, method: str, path: str, body: bytes | None = None, *, connection: http.client.HTTPConnection | None = None
     ) -> tuple[int, bytes]:
         """One request on the connection that is kept open: the status and the body."""
+        if time.monotonic() > self._asked_at + IDLE_S:
+            self._connection.close()  # it opens again by itself, and the server may be about to close it
+        self._asked_at = time.monotonic()
         line = connection or self._connection
         line.request(method, path, body, dict(header.split(": ", 1) for header in self.headers))
         answer = line.getresponse()
