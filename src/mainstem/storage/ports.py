@@ -97,7 +97,7 @@ class Health(NamedTuple):
 
 class Part(NamedTuple):
     """A sealed Parquet file with (among others) a topic's events. Columns: SCHEMA, and for each of `leaves`, named by
-    its dotted path, `n:<path>` and `t:<path>` (see `storage.analytics.leaf`)."""
+    its dotted path, `n:<path>` and `t:<path>` (see `storage.leaves.stored`)."""
 
     path: str
     leaves: frozenset[str]
@@ -232,7 +232,11 @@ class Sql(msgspec.Struct, frozen=True):
 
 class Analytics(Protocol):
     async def run(self, snapshot: Snapshot, sql: Sql, *, timeout_s: float) -> list[tuple[object, ...]]:
-        """All rows of the answer. Raises Unavailable past `timeout_s`, Exhausted when too many queries wait."""
+        """All rows of the answer.
+
+        Raises Unavailable past `timeout_s` (waiting included), Exhausted when too many queries wait or one needs more
+        memory than there is.
+        """
 
 
 # Blobs: bytes by name

@@ -154,6 +154,7 @@ SALE = event(
         ("event_type~al", True),
         ("metadata.source=mobile", True),
         ("event_id=evt_0000001024", True),
+        ("event_id<evt_9999999999999999999", True),
         ("timestamp>=1970-01-01T00:00:12Z", True),
         ("timestamp>1970-01-01T00:00:12Z", False),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from mainstem.clock import FixedClock
 from mainstem.errors import Unavailable
-from mainstem.events import paging, query
+from mainstem.events import aggregates, paging, query
 from mainstem.events.aggregates import AggregateAnswer, AggregateRequest, Aggregation, Order
 from mainstem.events.filters import InvalidQuery, decode, matches, parse_filters
 from mainstem.events.query import Page, PageRequest, Queries
@@ -309,6 +309,18 @@ async def test_nothing_to_aggregate_is_null(queries: Queries) -> None:
     assert list(result.values.values()) == [0, None, None, None, None, 0]
     assert (result.count, result.skipped, answer.events_scanned) == (0, {}, 0)
     assert (await aggregate(queries, "count", group_by=["event_type"])).results == []
+
+
+async def test_a_result_that_no_double_holds_is_null(log: FileLog, queries: Queries) -> None:
+    """JSON has no infinity, and an overflow is no reason to fail the other values."""
+    log.rows = [event(place, {"v": 1.7e308 * (-1) ** (place // 3)}) for place in range(6)] + [event(6, b'{"v":1e400}')]
+
+    [result] = (await aggregate(queries, *(f"{name} data.v" for name in aggregates.Operation))).results
+
+    assert (result.values["max(data.v)"], result.values["stddev(data.v)"]) == (1.7e308, None)
+    assert result.values["last(data.v)"] == "1e400"
+    assert result.skipped["sum(data.v)"] == 1
+    assert all(value is None or math.isfinite(value) for value in result.values.values() if not isinstance(value, str))  # type: ignore[arg-type]
 
 
 async def test_groups_keep_their_json_types(log: FileLog, queries: Queries) -> None:

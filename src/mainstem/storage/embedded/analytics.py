@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from mainstem.errors import Exhausted, Invalid, Unavailable
+from mainstem.errors import Exhausted, Unavailable
 from mainstem.storage import leaves
 from mainstem.storage.columns import SCHEMA
 from mainstem.storage.leaves import Columns, identifier, literal
@@ -60,7 +60,6 @@ class DuckAnalytics:
         self._database.close()
 
     async def run(self, snapshot: Snapshot, sql: Sql, *, timeout_s: float) -> list[tuple[object, ...]]:
-        """All rows of the answer. Raises Unavailable past `timeout_s`, Exhausted when too many queries wait."""
         if self._queries >= self._queries_max:
             raise Exhausted("Too many queries are waiting. Try again in a moment.", retry_after_s=1)
         self._queries += 1
@@ -128,8 +127,6 @@ def _answer(cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, sql: Sql) -> 
         cursor.register(_LIVE, snapshot.live)
         cursor.execute(f"CREATE TEMP VIEW events AS {relation(snapshot.parts, sql.leaves, snapshot)}").fetchall()
         return cursor.execute(sql.text, list(sql.parameters)).fetchall()
-    except duckdb.OutOfRangeException as error:
-        raise Invalid("The numbers in these events are too large to be calculated with.") from error
     except duckdb.InterruptException as error:
         raise Unavailable("The query was stopped.") from error
     except duckdb.OutOfMemoryException as error:
