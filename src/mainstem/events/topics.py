@@ -51,6 +51,7 @@ class Topics:
         self._clock = clock
         self._defaults = defaults or TopicDefaults()
         self._by_name: dict[str, Topic] = {}
+        self._by_id: dict[TopicId, Topic] = {}
         self._changing = asyncio.Lock()
         self._writable: dict[tuple[str, str], Topic] = {}
         self._writable_epoch = -1
@@ -90,6 +91,40 @@ class Topics:
         """Raises Denied without the scope or right to read, TopicNotFound when it may not even know of the topic."""
         return await self._for(principal, Action.READ, name)
 
+    # By number. Numbers are given out in turn, so that there is such a topic is no secret; what is in it is.
+
+    def writable_by_id(self, principal: Principal, topic_id: TopicId) -> Topic | None:
+        """`writable` for a topic by its number; else ask `by_id_for`."""
+        topic = self._by_id.get(topic_id)
+        return None if topic is None else self.writable(principal, topic.name)
+
+    async def by_id(self, topic_id: TopicId) -> Topic:
+        """Raises TopicNotFound."""
+        topic = self._by_id.get(topic_id)
+        if topic is None:
+            async with self._records.read() as rows:
+                row = (await rows.execute(select(tables.topics).where(tables.topics.c.id == topic_id))).one_or_none()
+            if row is None:
+                raise TopicNotFound(str(topic_id))
+            topic = Topic(**row._mapping)
+            self._remember(topic)
+        return topic
+
+    async def by_id_for(self, principal: Principal, action: Action, topic_id: TopicId) -> Topic:
+        """The topic, for somebody who may do this. Raises TopicNotFound when there is none, else Denied."""
+        epoch = self._directory.epoch
+        topic = await self.by_id(topic_id)
+        verdict = decide(principal, action, topic.name, await self._right(principal, topic))
+        if verdict is not Verdict.ALLOW:
+            raise Denied(
+                f"You may not {action} stream {topic_id}: ask somebody who manages it for the right.",
+                topic=topic_id,
+                right=str(action),
+            )
+        if action is Action.WRITE:
+            self._remember_writer(principal, topic, epoch)
+        return topic
+
     # To manage
 
     async def create(self, principal: Principal, draft: TopicDraft) -> Topic:
@@ -110,7 +145,7 @@ class Topics:
         """What a topic is like, for those who may read or manage it."""
         topic = await self._known(name)
         right = await self._right(principal, topic)
-        if decide(principal, Action.MANAGE, name, right) is not Verdict.ALLOW:
+        if not _is_visible(principal, name, right):
             _require(principal, Action.READ, name, right)
         return topic
 
@@ -118,12 +153,11 @@ class Topics:
         """Topics that this principal may read or manage, by name. Raises Denied when its credential is for neither."""
         if not principal.scopes & {Scope.EVENTS_READ, Scope.STREAMS_MANAGE}:
             raise Denied("This credential lacks the scope `events:read`: use one that has it.", scope="events:read")
-        rights = {} if principal.is_admin else await self._directory.rights(principal.account)
+        rights = None if principal.is_admin else await self._directory.rights(principal.account)
         page: list[Topic] = []
-        for name in sorted(name for name in self._by_name if name >= from_name):
-            topic = self._by_name[name]
-            right = Right.ADMIN if principal.is_admin else rights.get(topic.id, Right.NONE)
-            if Verdict.ALLOW not in (decide(principal, action, name, right) for action in (Action.READ, Action.MANAGE)):
+        for name, topic in sorted((topic.name, topic) for topic in self if rights is None or topic.id in rights):
+            right = Right.ADMIN if rights is None else rights[topic.id]
+            if name < from_name or not _is_visible(principal, name, right):
                 continue
             if len(page) == limit:
                 return TopicPage(page, name)
@@ -154,7 +188,7 @@ class Topics:
         """
         async with self._changing:
             topic = await self._for(principal, Action.MANAGE, name)
-            del self._by_name[name]
+            del self._by_name[name], self._by_id[topic.id]
             self._writable.clear()
             try:
                 await self._log.drop(topic.id)
@@ -162,7 +196,7 @@ class Topics:
                     await self._directory.forget_topic(tx, topic.id)
                     await tx.execute(delete(tables.topics).where(tables.topics.c.id == topic.id))
             except BaseException:
-                self._by_name[name] = topic
+                self._by_name[name] = self._by_id[topic.id] = topic
                 raise
 
     async def status(self, principal: Principal, name: str) -> TopicStatus:
@@ -245,12 +279,10 @@ class Topics:
         return topic
 
     async def _right(self, principal: Principal, topic: Topic) -> Right:
-        if principal.is_admin:
-            return Right.ADMIN
-        return (await self._directory.rights(principal.account)).get(topic.id, Right.NONE)
+        return await self._directory.right_on(principal, topic.id)
 
     def _remember(self, topic: Topic) -> None:
-        self._by_name[topic.name] = topic
+        self._by_name[topic.name] = self._by_id[topic.id] = topic
         age_s = None if topic.retention_days is None else topic.retention_days * 86_400.0
         self._log.retain(topic.id, age_s, None)
 
@@ -274,6 +306,11 @@ def _require(principal: Principal, action: Action, name: str, right: Right) -> N
         require(principal, action, name, right)
     except NotFound as error:
         raise TopicNotFound(name) from error
+
+
+def _is_visible(principal: Principal, name: str, right: Right) -> bool:
+    """Whether he may see its settings: whoever reads or manages it may."""
+    return any(decide(principal, action, name, right) is Verdict.ALLOW for action in (Action.READ, Action.MANAGE))
 
 
 def _activity(topic: Topic, last_arrived_us: int | None, now_us: int) -> Activity:
