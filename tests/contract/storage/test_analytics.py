@@ -139,3 +139,16 @@ async def test_a_query_that_needs_too_much_memory_fails_alone(tmp_path: FilePath
 
     assert await engine.run(snapshot, Sql("SELECT count(*) FROM events"), timeout_s=5) == [(20,)]
     await engine.close()
+
+
+async def test_what_does_not_fit_in_memory_goes_to_disk(tmp_path: FilePath) -> None:
+    """A large sort is slower for it, and answered; nothing stays in the folder."""
+    spill = tmp_path / "spill"
+    engine = DuckAnalytics(threads=1, memory_bytes=24 << 20, queries_max=3, temp_dir=spill)
+    text = (
+        "SELECT max(place) FROM (SELECT row_number() OVER (ORDER BY hash(a.range)) place FROM range(3000000) a, events)"
+    )
+
+    assert await engine.run(FileSnapshot(tmp_path, ROWS[:1]), Sql(text), timeout_s=30) == [(3_000_000,)]
+    await engine.close()
+    assert not spill.exists() or not list(spill.iterdir())
