@@ -4,10 +4,13 @@ import secrets
 from typing import NewType
 
 TopicId = NewType("TopicId", int)
-"""A topic's number, 1 and up, never used again."""
+"""A topic's number, 8 and up (0 to 7 are reserved for the system), never used again."""
 
 AccountId = NewType("AccountId", int)
 """An account's number, 8 and up (0 to 7 are reserved for the system), never used again."""
+
+SourceId = NewType("SourceId", int)
+"""A source's number among those of its account, 0 and up, never used again."""
 
 Seq = NewType("Seq", int)
 """An event's place among all events of the server, 1 and up."""

@@ -17,6 +17,18 @@ from mainstem.events.ingest import (
     KeyReused,
     TooLarge,
 )
+from mainstem.events.messages import (
+    Message,
+    MessageExpired,
+    MessageLimits,
+    Messages,
+    MessageStatus,
+    MessageTooLarge,
+    NoMessages,
+    NoSuchMessage,
+    Pulled,
+    RangeTooLarge,
+)
 from mainstem.events.model import (
     Activity,
     Topic,
@@ -29,6 +41,7 @@ from mainstem.events.model import (
     TopicStatus,
 )
 from mainstem.events.query import Page, PageRequest, Queries
+from mainstem.events.sharing import ManagerStays, Sharing, WrongPassword
 from mainstem.events.topics import Topics
 from mainstem.events.vitals import Probe, Vitals
 from mainstem.storage import Condition, Row
@@ -52,13 +65,25 @@ __all__ = [
     "InvalidTimestamp",
     "KeyInUse",
     "KeyReused",
+    "ManagerStays",
+    "Message",
+    "MessageExpired",
+    "MessageLimits",
+    "MessageStatus",
+    "MessageTooLarge",
+    "Messages",
+    "NoMessages",
+    "NoSuchMessage",
     "Operation",
     "Order",
     "Page",
     "PageRequest",
     "Probe",
+    "Pulled",
     "Queries",
+    "RangeTooLarge",
     "Row",
+    "Sharing",
     "TooLarge",
     "Topic",
     "TopicChanges",
@@ -70,6 +95,7 @@ __all__ = [
     "TopicStatus",
     "Topics",
     "Vitals",
+    "WrongPassword",
     "parse_field",
     "parse_timestamp",
 ]

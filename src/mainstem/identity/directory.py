@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +17,7 @@ from mainstem.clock import Clock
 from mainstem.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from mainstem.identity.model import (
     Account,
+    AccountNotFound,
     FirstStart,
     Key,
     KeyDraft,
@@ -28,10 +29,10 @@ from mainstem.identity.model import (
     Token,
 )
 from mainstem.identity.passwords import Passwords
-from mainstem.identity.rights import grantable
-from mainstem.identity.tables import accounts, api_keys, changes, grants
+from mainstem.identity.rights import effective, grantable
+from mainstem.identity.tables import accounts, api_keys, changes, grants, source_grants
 from mainstem.identity.tokens import Signer
-from mainstem.ids import AccountId, TopicId, random_id
+from mainstem.ids import AccountId, SourceId, TopicId, random_id
 from mainstem.storage import Records
 
 KEY_PREFIX = "ms_"
@@ -81,7 +82,7 @@ class Directory:
         self._changes: dict[str, int] = {}
         self._known: dict[bytes, Principal] = {}
         self._accounts: dict[AccountId, Account] = {}
-        self._rights: dict[AccountId, Mapping[TopicId, Right]] = {}
+        self._rights: dict[tuple[AccountId, SourceId | None], Mapping[TopicId, Right]] = {}
         self._used: set[str] = set()
 
     # Staying true
@@ -92,7 +93,7 @@ class Directory:
             while True:
                 for _ in range(int(_FLUSH_EVERY_S / _ASK_EVERY_S)):
                     await asyncio.sleep(_ASK_EVERY_S)
-                    await _unless_unavailable(self._refresh)
+                    await _unless_unavailable(self.refresh)
                 await _unless_unavailable(self.flush)
         finally:
             await _unless_unavailable(self.flush)
@@ -106,7 +107,7 @@ class Directory:
         async with self._records.begin() as tx:
             await tx.execute(rows)
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
         """Forget what has changed since the last time. Costs microseconds when nothing was committed."""
         version = await self._records.version()
         if version == self._version:
@@ -130,7 +131,7 @@ class Directory:
 
         Costs no I/O, about half a microsecond. None means: ask `authenticate_key`.
         """
-        principal = self._known.get(_digest(key))
+        principal = self._known.get(digest_of(key))
         if principal is None:
             return None
         if principal.expires_us is not None and self._clock() >= principal.expires_us:
@@ -140,12 +141,12 @@ class Directory:
 
     async def authenticate_key(self, key: str) -> Principal:
         """Who this key belongs to. Raises Unauthenticated when it is unknown, revoked or has expired."""
-        await self._refresh()
+        await self.refresh()
         principal = self.known_key(key)
         if principal is not None:
             return principal
         epoch = self.epoch
-        digest = _digest(key)
+        digest = digest_of(key)
         query = (
             select(api_keys, accounts.c.name.label("account_name"), accounts.c.is_admin)
             .join(accounts)
@@ -167,7 +168,7 @@ class Directory:
     async def authenticate_token(self, token: str) -> Principal:
         """Whose token this is. It has every scope of the account. Raises Unauthenticated."""
         account_id, expires_us = self._signer.check(token)
-        await self._refresh()
+        await self.refresh()
         account = await self._account(account_id)
         if account is None:
             raise Unauthenticated("The token's account is gone: sign in with another.")
@@ -226,7 +227,7 @@ class Directory:
             name = first.email if is_taken else "admin"
             account = await self._insert_account(tx, name, first.email, password_hash, is_admin=True)
             await self._insert_key(tx, account, draft, first.api_key)
-        await self._refresh()
+        await self.refresh()
         return first
 
     async def create_account(
@@ -240,13 +241,28 @@ class Directory:
         password_hash = None if password is None else await self._passwords.hash(password)
         async with self._records.begin() as tx:
             account = await self._insert_account(tx, name, folded, password_hash, is_admin=is_admin)
-        await self._refresh()
+        await self.refresh()
         return account
 
     async def accounts(self) -> list[Account]:
         """All of them, oldest first."""
         async with self._records.read() as rows:
             return [Account(**row._mapping) for row in await rows.execute(_ACCOUNT.order_by(accounts.c.id))]
+
+    async def account(self, account_id: AccountId) -> Account:
+        """The account with this number. Raises AccountNotFound."""
+        await self.refresh()
+        account = await self._account(account_id)
+        if account is None:
+            raise AccountNotFound(f"There is no user {account_id}.", account=account_id)
+        return account
+
+    async def has_password(self, account: AccountId, password: str) -> bool:
+        """Whether this is the account's password; one that has none costs as much time."""
+        query = select(accounts.c.password_hash).where(accounts.c.id == account)
+        async with self._records.read() as rows:
+            password_hash = await rows.scalar(query)
+        return await self._passwords.matches(password, password_hash)
 
     async def find_account(self, text: str) -> Account:
         """The account with this name, email or number. Raises NotFound."""
@@ -278,7 +294,7 @@ class Directory:
             account = AccountId((await tx.execute(row.returning(accounts.c.id))).scalar_one())
         except IntegrityError as error:
             raise Conflict(f"There is already an account with the name {name!r} or its email.") from error
-        await _count_change(tx, "credentials")
+        await count_change(tx, "credentials")
         return Account(id=account, name=name, email=email, is_admin=is_admin, created_us=created_us)
 
     # Keys
@@ -297,7 +313,7 @@ class Directory:
             if row is None:
                 raise NotFound(f"There is no account {account}.", account=account)
             key = await self._insert_key(tx, Account(**row._mapping), draft, text)
-        await self._refresh()
+        await self.refresh()
         return key, text
 
     async def keys(self, principal: Principal, *, limit: int = 100, cursor: str | None = None) -> KeyPage:
@@ -324,8 +340,8 @@ class Directory:
         async with self._records.begin() as tx:
             if (await tx.execute(change.values(revoked_us=self._clock()))).rowcount == 0:
                 raise NotFound(f"There is no key {key_id!r}.", id=key_id)
-            await _count_change(tx, "credentials")
-        await self._refresh()
+            await count_change(tx, "credentials")
+        await self.refresh()
 
     def _check_key(self, draft: KeyDraft) -> None:
         _check_name(draft.name, "a key")
@@ -351,7 +367,7 @@ class Directory:
             last_used_us=None,
         )
         values = msgspec.structs.asdict(key) | {
-            "digest": _digest(text),
+            "digest": digest_of(text),
             "scopes": " ".join(sorted(key.scopes)),
             "topics": None if key.topics is None else msgspec.json.encode(sorted(key.topics)).decode(),
         }
@@ -359,7 +375,7 @@ class Directory:
             await tx.execute(insert(api_keys).values(**values))
         except IntegrityError as error:
             raise Conflict("There is already such a key: choose another.") from error
-        await _count_change(tx, "credentials")
+        await count_change(tx, "credentials")
         return key
 
     # Grants
@@ -369,32 +385,65 @@ class Directory:
         await tx.execute(delete(grants).where(grants.c.account == account, grants.c.topic == topic))
         if right != Right.NONE:
             await tx.execute(insert(grants).values(account=account, topic=topic, right=int(right)))
-        await _count_change(tx, "grants")
+        await count_change(tx, "grants")
+
+    async def right_in(self, tx: AsyncConnection, account: AccountId, topic: TopicId) -> Right:
+        """What an account was given on a topic, as the caller's transaction sees it."""
+        query = select(grants.c.right).where(grants.c.account == account, grants.c.topic == topic)
+        return Right(await tx.scalar(query) or 0)
 
     async def rights(self, account: AccountId) -> Mapping[TopicId, Right]:
         """What an account may do, by topic; topics that are not in it are none of its business."""
-        await self._refresh()
-        rights = self._rights.get(account)
+        query = select(grants.c.topic, grants.c.right).where(grants.c.account == account)
+        return await self._rights_of((account, None), query)
+
+    async def source_rights(self, account: AccountId, source: SourceId) -> Mapping[TopicId, Right]:
+        """What was given to a source, by topic, whatever its account may do there."""
+        query = select(source_grants.c.topic, source_grants.c.right).where(
+            source_grants.c.account == account, source_grants.c.source == source
+        )
+        return await self._rights_of((account, source), query)
+
+    async def right_on(self, principal: Principal, topic: TopicId) -> Right:
+        """What a principal may do with a topic: what its account may, and for a source no more than it was given."""
+        if principal.is_admin:
+            return Right.ADMIN
+        if principal.source is None:
+            return (await self.rights(principal.account)).get(topic, Right.NONE)
+        owner = await self.account_right(principal.account, topic)
+        source = (await self.source_rights(principal.account, principal.source)).get(topic, Right.NONE)
+        return effective(owner, source)
+
+    async def account_right(self, account_id: AccountId, topic: TopicId) -> Right:
+        """What an account may do with a topic. Raises AccountNotFound."""
+        account = await self.account(account_id)
+        return Right.ADMIN if account.is_admin else (await self.rights(account_id)).get(topic, Right.NONE)
+
+    async def _rights_of(self, whose: tuple[AccountId, SourceId | None], query: Select[Any]) -> Mapping[TopicId, Right]:
+        await self.refresh()
+        rights = self._rights.get(whose)
         if rights is None:
             epoch = self.epoch
             async with self._records.read() as tx:
-                rows = await tx.execute(select(grants.c.topic, grants.c.right).where(grants.c.account == account))
+                rows = await tx.execute(query)
                 rights = MappingProxyType({TopicId(topic): Right(right) for topic, right in rows})
             if epoch == self.epoch:
-                self._rights[account] = rights
+                self._rights[whose] = rights
         return rights
 
     async def forget_topic(self, tx: AsyncConnection, topic: TopicId) -> None:
         """Take away everybody's rights on a topic, as part of the caller's transaction."""
         await tx.execute(delete(grants).where(grants.c.topic == topic))
-        await _count_change(tx, "grants")
+        await tx.execute(delete(source_grants).where(source_grants.c.topic == topic))
+        await count_change(tx, "grants")
 
 
 _CHANGES = select(changes.c.kind, changes.c.count.label("count_"))  # a row has a method named count
 _ACCOUNT = select(accounts.c.id, accounts.c.name, accounts.c.email, accounts.c.is_admin, accounts.c.created_us)
 
 
-async def _count_change(tx: AsyncConnection, kind: str) -> None:
+async def count_change(tx: AsyncConnection, kind: str) -> None:
+    """Let every process know that its caches of this kind are old once the transaction is committed."""
     await tx.execute(update(changes).where(changes.c.kind == kind).values(count=changes.c.count + 1))
 
 
@@ -405,8 +454,9 @@ async def _unless_unavailable(work: Callable[[], Any]) -> None:
         _log.warning("identity.records_unavailable", reason=error.message)
 
 
-def _digest(key: str | bytes) -> bytes:
-    # A key has 256 random bits, so a plain hash is as good as a slow one, and takes a third of a microsecond.
+def digest_of(key: str | bytes) -> bytes:
+    """What is kept of a key to find it by."""
+    # A key has some 200 random bits, so a plain hash is as good as a slow one, and takes a third of a microsecond.
     return hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
 
 

@@ -4,7 +4,8 @@ from enum import IntFlag, StrEnum
 
 import msgspec
 
-from mainstem.ids import AccountId
+from mainstem.errors import Conflict, NotFound
+from mainstem.ids import AccountId, SourceId
 
 
 class Scope(StrEnum):
@@ -66,6 +67,8 @@ class Principal(msgspec.Struct, frozen=True):
     expires_us: int | None = None
     is_admin: bool = False
     """The account is the operator's: it has every right on every topic (its scopes still count)."""
+    source: SourceId | None = None
+    """The credential is that of a source: on a topic it has what its account and the source itself both have."""
 
     @property
     def is_key(self) -> bool:
@@ -136,3 +139,24 @@ class FirstStart(msgspec.Struct, frozen=True):
     password: str | None
     """None when the operator gave it."""
     api_key: str
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A program of an account's, with a key and rights of its own. Its key may be shown again."""
+
+    account: AccountId
+    id: SourceId
+    name: str
+    created_us: int
+
+
+class AccountNotFound(NotFound):
+    """No such account."""
+
+
+class SourceNotFound(NotFound):
+    """The account has no such source."""
+
+
+class NameTaken(Conflict):
+    """The account has something of this name already."""

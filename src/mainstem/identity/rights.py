@@ -57,6 +57,11 @@ def require(principal: Principal, action: Action, topic_name: str, right: Right)
             assert_never(unexpected)
 
 
+def effective(owner: Right, source: Right) -> Right:
+    """What a source may do: what its owner may, and it was given as well."""
+    return owner & source
+
+
 def scope_for(action: Action) -> Scope:
     """The scope that a credential needs for an action."""
     match action:

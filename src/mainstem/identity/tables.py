@@ -1,6 +1,19 @@
 """How accounts, keys and grants are kept as rows. Ids are never used again."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
@@ -13,6 +26,7 @@ accounts = Table(
     Column("password_hash", Text),
     Column("is_admin", Boolean, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("next_source", Integer, nullable=False, server_default="0"),  # the id of the next source it makes
     sqlite_autoincrement=True,
 )
 
@@ -35,6 +49,31 @@ api_keys = Table(
     sqlite_autoincrement=True,
 )
 
+user_keys = Table(
+    "user_keys",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("account", Integer, ForeignKey("accounts.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),  # SHA-256 of the key
+    Column("sealed", LargeBinary, nullable=False),  # the key, encrypted
+    Column("created_us", BigInteger, nullable=False),
+    UniqueConstraint("account", "name"),
+    sqlite_autoincrement=True,
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("account", Integer, ForeignKey("accounts.id"), primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),  # SHA-256 of the key
+    Column("sealed", LargeBinary, nullable=False),  # the key, encrypted
+    Column("created_us", BigInteger, nullable=False),
+    UniqueConstraint("account", "name"),
+)
+
 grants = Table(
     "grants",
     metadata,
@@ -42,6 +81,17 @@ grants = Table(
     Column("topic", Integer, primary_key=True),
     Column("right", Integer, nullable=False),
     Index("grants_by_topic", "topic"),
+)
+
+source_grants = Table(
+    "source_grants",
+    metadata,
+    Column("account", Integer, primary_key=True),
+    Column("source", Integer, primary_key=True),
+    Column("topic", Integer, primary_key=True),
+    Column("right", Integer, nullable=False),
+    ForeignKeyConstraint(["account", "source"], ["sources.account", "sources.id"]),
+    Index("source_grants_by_topic", "topic"),
 )
 
 changes = Table(

@@ -1,4 +1,4 @@
-"""Accounts, API keys, grants and topics."""
+"""Accounts, their keys and sources, grants and topics."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("password_hash", sa.Text),
         sa.Column("is_admin", sa.Boolean, nullable=False),
         sa.Column("created_us", sa.BigInteger, nullable=False),
+        sa.Column("next_source", sa.Integer, nullable=False, server_default="0"),
         sqlite_autoincrement=True,
     )
     # Ids below 8 are the system's own.
@@ -38,6 +39,27 @@ def upgrade() -> None:
     )
     op.create_index("api_keys_by_account", "api_keys", ["account"])
     op.create_table(
+        "user_keys",
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("account", sa.Integer, sa.ForeignKey("accounts.id"), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("created_us", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("account", "name"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "sources",
+        sa.Column("account", sa.Integer, sa.ForeignKey("accounts.id"), primary_key=True),
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("created_us", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("account", "name"),
+    )
+    op.create_table(
         "topics",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("name", sa.Text, nullable=False, unique=True),
@@ -50,6 +72,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.Integer, sa.ForeignKey("accounts.id"), nullable=False),
         sqlite_autoincrement=True,
     )
+    op.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('topics', 7)")
     op.create_table(
         "grants",
         sa.Column("account", sa.Integer, sa.ForeignKey("accounts.id"), primary_key=True),
@@ -57,6 +80,15 @@ def upgrade() -> None:
         sa.Column("right", sa.Integer, nullable=False),
     )
     op.create_index("grants_by_topic", "grants", ["topic"])
+    op.create_table(
+        "source_grants",
+        sa.Column("account", sa.Integer, primary_key=True),
+        sa.Column("source", sa.Integer, primary_key=True),
+        sa.Column("topic", sa.Integer, primary_key=True),
+        sa.Column("right", sa.Integer, nullable=False),
+        sa.ForeignKeyConstraint(["account", "source"], ["sources.account", "sources.id"]),
+    )
+    op.create_index("source_grants_by_topic", "source_grants", ["topic"])
     op.create_table(
         "identity_changes",
         sa.Column("kind", sa.Text, primary_key=True),
