@@ -19,7 +19,8 @@ from mainstem.telemetry import LABELS_MAX, Family, single
 FRESH_S = 1.0
 """A probe syncs a file, so its result is good for a second: asking for health must not be a way to slow us down."""
 PROBE_TIMEOUT_S = 5.0
-DISK_USED_SHARE_MAX = 0.9
+FREE_IS_LOW = 4
+"""So many times the room below which writes are refused is little enough to be told."""
 
 _HEALTHY = Health(Condition.HEALTHY)
 _WORST_LAST = tuple(Condition)
@@ -147,8 +148,10 @@ class Probe:
         disk = shutil.disk_usage(self._data)
         if disk.free < self._free_bytes_min:
             return Health(Condition.UNHEALTHY, f"Only {disk.free} bytes are free; writes are refused.")
-        if _used_share(disk) > DISK_USED_SHARE_MAX:
-            return Health(Condition.DEGRADED, f"The disk is {_used_share(disk):.0%} full.")
+        if disk.free < FREE_IS_LOW * self._free_bytes_min:
+            return Health(
+                Condition.DEGRADED, f"Only {disk.free} bytes are free; below {self._free_bytes_min} writes end."
+            )
         return _HEALTHY
 
 

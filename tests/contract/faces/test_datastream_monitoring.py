@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -64,6 +65,49 @@ def test_a_full_disk_is_unhealthy_and_refuses_writes(tmp_path: Path) -> None:
         assert health.json()["reasons"]["ingestion"]
         refused(client.get("/health/ready"), 503, "UNAVAILABLE")
         assert client.get("/v2/query/events?stream_id=kept").json()["total_count"] == 1
+
+
+def test_little_room_is_degraded(tmp_path: Path) -> None:
+    """Before writes are refused there is a warning; they still work, so the status is 200."""
+    free = shutil.disk_usage(tmp_path).free
+    with serving(tmp_path / "data", disk_free_bytes_min=free // 2) as server, server.client() as client:
+        health = client.get("/health")
+        send(client, "kept", {"event_type": "x"})
+
+    assert (health.status_code, health.json()["status"]) == (200, "degraded")
+    assert health.json()["components"]["storage"] == "degraded"
+
+
+def test_damage_is_told_by_its_name(tmp_path: Path) -> None:
+    """Storage is unhealthy until an operator has seen to it; everything else stays readable and writable."""
+    data = tmp_path / "data"
+    settings = {"segment_events": 16, "unsealed_events_max": 64, "seal_age_s": 0.2, "maintain_every_s": 0.2}
+    with serving(data, **settings) as server, server.client() as client:
+        send(client, "kept", *[{"event_type": "x"}] * 64)
+        deadline = time.monotonic() + 10
+        while not (segments := sorted(data.glob("log/**/*.parquet"))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        server.stop()
+    segments = sorted(data.glob("log/**/*.parquet"))
+    damaged = bytearray(segments[0].read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    segments[0].write_bytes(damaged)
+
+    with serving(data, **settings) as server, server.client() as client:
+        deadline = time.monotonic() + 10
+        while (health := client.get("/health")).status_code == 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert health.status_code == 503
+        assert health.json()["components"] == {
+            "ingestion": "healthy",
+            "processing": "healthy",
+            "storage": "unhealthy",
+            "delivery": "healthy",
+        }
+        assert segments[0].stem in health.json()["reasons"]["storage"]
+        assert client.get("/health/ready").status_code == 200
+        send(client, "kept", {"event_type": "y"})
+        assert client.get("/v2/query/events?stream_id=kept&event_type=y").json()["total_count"] == 1
 
 
 def test_metrics_are_for_the_operator(server: Server, client: httpx.Client) -> None:
