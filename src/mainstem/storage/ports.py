@@ -184,6 +184,10 @@ class Log(Protocol):
 
     def state(self, topic: TopicId) -> TopicState: ...
 
+    def watch(self, topic: TopicId, seen: Callable[[int], None]) -> Callable[[], None]:
+        """Call `seen` with the topic's `next_idx` whenever new events of it have become readable, once a commit, on the
+        loop. What comes back ends it. It must not raise, and costs nothing where nobody watches."""
+
     async def snapshot(
         self, topic: TopicId, *, start_us: int | None = None, end_us: int | None = None, tail_only: bool = False
     ) -> Snapshot:

@@ -524,6 +524,29 @@ async def test_fetch_gives_what_is_asked_in_the_order_asked(engine: Engine) -> N
     snapshot.close()
 
 
+async def test_who_watches_a_topic_is_told_of_each_commit(engine: Engine) -> None:
+    """Once the events can be read, of this topic alone, and no more after the end."""
+    told: list[tuple[int, int]] = []
+    end = engine.log.watch(ORDERS, lambda next_idx: told.append((next_idx, engine.log.state(ORDERS).next_idx)))
+    await engine.log.append(ORDERS, drafts(range(3)))
+    await engine.log.append(CLICKS, drafts(range(3)))
+    await asyncio.gather(*(single(engine.log, topic, draft(1)) for topic in (ORDERS, CLICKS, ORDERS)))
+    end()
+    await engine.log.append(ORDERS, drafts(range(3)))
+
+    assert told == [(3, 3), (5, 5)]
+
+
+async def test_who_watches_is_not_told_of_repeats(engine: Engine) -> None:
+    """They are no new events."""
+    told: list[int] = []
+    await engine.log.append(ORDERS, drafts(range(3), "id"), dedupe_window_s=60)
+    engine.log.watch(ORDERS, told.append)
+    await engine.log.append(ORDERS, drafts(range(3), "id"), dedupe_window_s=60)
+
+    assert told == []
+
+
 # Keeping
 
 

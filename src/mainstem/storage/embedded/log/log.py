@@ -9,7 +9,7 @@ import asyncio
 import os
 import sqlite3
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path as FilePath
@@ -121,6 +121,7 @@ class EmbeddedLog:
         self._ids.runs = recovered.runs
         self._tail_cut_bytes = recovered.tail_cut_bytes
 
+        self._watchers: dict[TopicId, list[Callable[[int], None]]] = {}
         self._singles: list[_Single] = []
         self._many: list[_Many] = []
         self._pending_bytes = 0
@@ -429,6 +430,8 @@ class EmbeddedLog:
             self._idle.set()
         for done, receipt in commit.acks:
             _call(done, receipt)
+        if self._watchers:
+            self._tell_watchers(commit.chunks)
 
     def _tell_topics(self, chunk: Chunk, arrived_us: int) -> None:
         if chunk.only_topic is not None:
@@ -440,6 +443,14 @@ class EmbeddedLog:
         for topic, count in counts.items():
             idx, ts_us = last[topic]
             self._topics[topic].committed(idx + 1, count, ts_us, arrived_us)
+
+    def _tell_watchers(self, chunks: Sequence[Chunk]) -> None:
+        fresh: set[int] = set()
+        for chunk in chunks:
+            fresh.update([chunk.only_topic] if chunk.only_topic is not None else chunk.topics.tolist())
+        for topic in self._watchers.keys() & fresh:
+            for seen in list(self._watchers[topic]):
+                seen(self._topics[topic].readable_idx)
 
     def _undo(self, commit: _Commit, error: BaseException) -> None:
         """Nothing of the commit is on disk, or nobody knows: give back its numbers, and say so to all who wait."""
@@ -558,6 +569,17 @@ class EmbeddedLog:
     def state(self, topic: TopicId) -> TopicState:
         line = self._topics.get(topic)
         return (line or TopicLine()).state(self._clock())
+
+    def watch(self, topic: TopicId, seen: Callable[[int], None]) -> Callable[[], None]:
+        watchers = self._watchers.setdefault(topic, [])
+        watchers.append(seen)
+
+        def end() -> None:
+            watchers.remove(seen)
+            if not watchers and self._watchers.get(topic) is watchers:
+                del self._watchers[topic]
+
+        return end
 
     async def snapshot(
         self, topic: TopicId, *, start_us: int | None = None, end_us: int | None = None, tail_only: bool = False
