@@ -56,7 +56,7 @@ reference: $(developing) ## Write the generated parts of docs/reference anew
 	$(python) tests/reference.py
 
 .PHONY: crash
-crash: $(developing) ## Kill the server 1,000 times under load and look for lost events (about 20 minutes)
+crash: $(developing) ## Kill it 1,000 times under load and look for lost events
 	$(python) -m tests.crash --kills 1000
 
 .PHONY: bench
