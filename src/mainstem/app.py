@@ -15,10 +15,21 @@ import uvloop
 from mainstem import __version__
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import Unavailable
-from mainstem.events import Ingest, IngestLimits, Probe, Queries, TopicDefaults, Topics
+from mainstem.events import (
+    Ingest,
+    IngestLimits,
+    MessageLimits,
+    Messages,
+    Probe,
+    Queries,
+    Sharing,
+    TopicDefaults,
+    Topics,
+)
 from mainstem.faces.datastream import DataStream, HotIngest
+from mainstem.faces.evernest import Evernest, HotPush
 from mainstem.http import Application, Guard, Limits, hot_protocol
-from mainstem.identity import Directory, FirstStart, RateLimiter, signing_key
+from mainstem.identity import Directory, FirstStart, RateLimiter, Seal, Sources, sealing_key, signing_key
 from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
 from mainstem.telemetry import Metrics, configure_logging, get_logger
@@ -91,13 +102,24 @@ async def _wire(
         version=__version__,
     )
 
+    sources = Sources(storage.records, clock, directory, Seal(sealing_key(layout.keys)))
+    messages = Messages(storage.log, topics, directory, clock, MessageLimits(settings.event_bytes_max))
+    evernest = Evernest(
+        directory=directory,
+        sources=sources,
+        limiter=limiter,
+        topics=topics,
+        messages=messages,
+        sharing=Sharing(storage.records, topics, directory),
+        clock=clock,
+    )
     protocol = hot_protocol(
-        [HotIngest(ingest, directory, metrics)],
+        [HotIngest(ingest, directory, metrics), HotPush(messages, sources, clock, metrics)],
         body_bytes_max=settings.body_bytes_max,
         header_timeout_s=settings.header_timeout_s,
     )
     limits = Limits(body_bytes_max=settings.body_bytes_max, body_pause_s=settings.body_timeout_s)
-    return Server(Application([datastream], limits, metrics), protocol, datastream, first_start)
+    return Server(Application([datastream, evernest], limits, metrics), protocol, datastream, first_start)
 
 
 async def serve(settings: Settings) -> None:

@@ -13,13 +13,26 @@ import msgspec
 from mainstem import __version__
 from mainstem.clock import SECOND_US, rfc3339, system_clock
 from mainstem.errors import Invalid, MainstemError, NotFound
-from mainstem.identity import OPERATOR, Account, Directory, Key, KeyDraft, Scope, Tier, signing_key
+from mainstem.identity import (
+    OPERATOR,
+    Account,
+    Directory,
+    Key,
+    KeyDraft,
+    Scope,
+    Seal,
+    Sources,
+    Tier,
+    sealing_key,
+    signing_key,
+)
 from mainstem.ids import AccountId
 from mainstem.settings import CONFIG_VARIABLE, PREFIX, Settings, load_settings
 from mainstem.storage import Layout, SqliteRecords
 
 DONE, FAILED, MISUSED = 0, 1, 2
 _ALL_SCOPES = "all"
+_FIRST_USER_KEY = "first"
 _DAY_US = 86_400 * SECOND_US
 
 type Command = Callable[[argparse.Namespace, Settings], int]
@@ -89,7 +102,13 @@ def _add_serve(commands: _Commands) -> None:
 
 def _add_user(commands: _Commands) -> None:
     users = _add_group(commands, "user", "add and list accounts", "Add and list accounts. Works while the server runs.")
-    add = _add_command(users, "add", _add_account, "add an account", "Add an account; prints its number and name.")
+    add = _add_command(
+        users,
+        "add",
+        _add_account,
+        "add an account",
+        "Add an account; prints its number, its name, and a first user key, with which it makes sources in Evernest.",
+    )
     add.add_argument("name", metavar="NAME", help="a name that no other account has")
     add.add_argument("--email", help="what the account signs in with")
     password = add.add_mutually_exclusive_group()
@@ -99,6 +118,18 @@ def _add_user(commands: _Commands) -> None:
     )
     add.add_argument("--admin", action="store_true", help="give the account every right on every stream")
     _add_command(users, "list", _list_accounts, "list the accounts", "List the accounts, oldest first.")
+    key = _add_command(
+        users,
+        "key",
+        _user_key,
+        "add or revoke a user key",
+        "Add a user key to an account, for Evernest, or revoke one; a running server knows at once.",
+    )
+    key.add_argument("account", metavar="ACCOUNT", help="whose key it is, by name, email or number")
+    key.add_argument(
+        "--name", default=_FIRST_USER_KEY, help=f"what the key is called; {_FIRST_USER_KEY!r} if not given"
+    )
+    key.add_argument("--revoke", action="store_true", help="end the key of this name for good")
 
 
 def _add_key(commands: _Commands) -> None:
@@ -248,14 +279,31 @@ def _migrate(asked: argparse.Namespace, settings: Settings) -> int:
 def _add_account(asked: argparse.Namespace, settings: Settings) -> int:
     password = sys.stdin.readline().rstrip("\r\n") if asked.password_stdin else asked.password
 
-    async def add(directory: Directory) -> Account:
-        return await directory.create_account(asked.name, email=asked.email, password=password, is_admin=asked.admin)
+    async def add(directory: Directory, sources: Sources) -> tuple[Account, str]:
+        account = await directory.create_account(asked.name, email=asked.email, password=password, is_admin=asked.admin)
+        return account, await sources.create_user_key(account.id, _FIRST_USER_KEY)
 
-    account = _with_directory(settings, add)
+    account, user_key = _with_sources(settings, add)
     if asked.json:
-        _show_json(_account_view(account))
+        _show_json({**_account_view(account), "user_key": user_key})
     else:
-        _show(f"{account.id} {account.name}")
+        _show(f"{account.id} {account.name}\nuser key {user_key}")
+    return DONE
+
+
+def _user_key(asked: argparse.Namespace, settings: Settings) -> int:
+    async def add_or_revoke(directory: Directory, sources: Sources) -> tuple[Account, str | None]:
+        account = await directory.find_account(asked.account)
+        if asked.revoke:
+            await sources.revoke_user_key(account.id, asked.name)
+            return account, None
+        return account, await sources.create_user_key(account.id, asked.name)
+
+    account, user_key = _with_sources(settings, add_or_revoke)
+    if asked.json:
+        _show_json({"id": account.id, "name": asked.name, "user_key": user_key, "revoked": asked.revoke})
+    else:
+        _show(user_key or f"The user key {asked.name!r} of {account.name} is revoked.")
     return DONE
 
 
@@ -334,24 +382,31 @@ def _revoke_key(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _with_directory[Answer](settings: Settings, work: Callable[[Directory], Coroutine[None, None, Answer]]) -> Answer:
+    return _with_sources(settings, lambda directory, _: work(directory))
+
+
+def _with_sources[Answer](
+    settings: Settings, work: Callable[[Directory, Sources], Coroutine[None, None, Answer]]
+) -> Answer:
     async def run() -> Answer:
-        async with _directory(settings) as directory:
-            return await work(directory)
+        async with _identity(settings) as (directory, sources):
+            return await work(directory, sources)
 
     return asyncio.run(run())
 
 
 @asynccontextmanager
-async def _directory(settings: Settings) -> AsyncIterator[Directory]:
-    """The directory of a server that may be running. A database that is not there yet is made, one that is older is
-    left alone: the server that runs on it may be older, too."""
+async def _identity(settings: Settings) -> AsyncIterator[tuple[Directory, Sources]]:
+    """Directory and sources of a server that may be running. A database that is not there yet is made, one that is
+    older is left alone: the server that runs on it may be older, too."""
     layout = Layout(settings.data)
     layout.make()
     records = SqliteRecords(layout.records)
     if not layout.records.exists():
         await records.migrate()
     async with records:
-        yield Directory(records, system_clock, signing_key(layout.keys), settings.token_lifetime_s)
+        directory = Directory(records, system_clock, signing_key(layout.keys), settings.token_lifetime_s)
+        yield directory, Sources(records, system_clock, directory, Seal(sealing_key(layout.keys)))
 
 
 def _scopes(names: Sequence[str] | None) -> frozenset[Scope] | None:

@@ -1,5 +1,6 @@
 """Nouns of the event side: topics, and what is known of them."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -12,6 +13,7 @@ DESCRIPTION_CHARACTERS_MAX = 2_000
 SCHEMA_BYTES_MAX = 256 * 1024
 DEDUPE_WINDOW_S_MAX = 7 * 86_400
 RETENTION_DAYS_MAX = 36_500
+RETENTION_BYTES_MIN = 1 << 20
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -24,6 +26,8 @@ class Topic(msgspec.Struct, frozen=True):
     """A JSON Schema as text, or None."""
     retention_days: int | None
     """How long since its arrival an event is kept; None: for ever."""
+    retention_bytes: int | None
+    """How much of it is kept, as sealed on disk: the oldest events go first. None: all."""
     dedupe_window_s: int
     """How long a repeated event id is recognised; 0: never."""
     paused: bool
@@ -39,6 +43,7 @@ class TopicDraft(msgspec.Struct, frozen=True):
     description: str = ""
     schema: bytes | None = None
     retention_days: int | msgspec.UnsetType | None = msgspec.UNSET
+    retention_bytes: int | None = None
     dedupe_window_s: int | msgspec.UnsetType = msgspec.UNSET
     paused: bool = False
 
@@ -49,6 +54,7 @@ class TopicChanges(msgspec.Struct, frozen=True):
     description: str | msgspec.UnsetType = msgspec.UNSET
     schema: bytes | msgspec.UnsetType | None = msgspec.UNSET
     retention_days: int | msgspec.UnsetType | None = msgspec.UNSET
+    retention_bytes: int | msgspec.UnsetType | None = msgspec.UNSET
     dedupe_window_s: int | msgspec.UnsetType = msgspec.UNSET
     paused: bool | msgspec.UnsetType = msgspec.UNSET
 
@@ -81,6 +87,43 @@ class TopicPage(msgspec.Struct, frozen=True):
     topics: list[Topic]
     next_name: str | None
     """Where the next page begins; None after the last."""
+
+
+class SchemaCheck(msgspec.Struct, frozen=True):
+    """How the events that a topic keeps stand to a schema."""
+
+    checked: int
+    """How many were looked at, the newest first."""
+    broken: int
+    complete: bool
+    """All were looked at; else the time was up."""
+    examples: Sequence["EventError"]
+    """The newest that break it, a few of them; `index` is the event's sequence number."""
+
+
+# One event of a body
+
+ERRORS_TOLD = 100
+"""How many of the errors in a body are told."""
+
+
+class EventError(msgspec.Struct, frozen=True):
+    """What is wrong with one event of a body; `index` counts from 0."""
+
+    index: int
+    code: str
+    message: str
+    path: str | None = None
+    """Where inside the event, when its topic's schema says so."""
+
+
+def told(errors: Sequence[EventError]) -> list[dict[str, object]]:
+    """The first hundred, each with what there is to say about it."""
+    shown = map(msgspec.structs.asdict, errors[:ERRORS_TOLD])
+    return [{name: fact for name, fact in error.items() if fact is not None} for error in shown]
+
+
+# Errors
 
 
 class TopicNotFound(NotFound):

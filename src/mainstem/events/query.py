@@ -36,6 +36,9 @@ _MARKS_MAX = 1_000
 _ROWS_READ_ON_LOOP_MAX = 200
 _OFFSET_READ_MAX = 5_000
 _SKIPS_MAX = 4
+_PAGE_BYTES_MAX = 64 << 20
+"""Of event text in one page. A limit of 60 always fits, however large the events."""
+_FETCH_ROWS = 64
 
 
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +107,7 @@ class Queries:
             if request.offset < total:
                 rows = await self._places(snapshot, found, question, cursor, request, total, deadline)
             shown = rows[: request.limit]
-            events = await asyncio.to_thread(snapshot.fetch, [row.idx for row in shown]) if shown else []
+            events = await asyncio.to_thread(_fetch, snapshot, shown)
             next_seq = cursor.next_seq if cursor else snapshot.next_seq
         next_cursor = None
         if len(rows) > request.limit:
@@ -257,6 +260,25 @@ class Queries:
         self._marks.move_to_end(digest)
         if len(self._marks) > _MARKS_MAX:
             self._marks.popitem(last=False)
+
+
+def _fetch(snapshot: Snapshot, places: Sequence["_Place"]) -> list[Row]:
+    """The events themselves. Raises InvalidQuery where they are too much for one page: cutting it short would make
+    those who count on with `offset` skip events."""
+    events: list[Row] = []
+    size = 0
+    for start in range(0, len(places), _FETCH_ROWS):
+        rows = snapshot.fetch([place.idx for place in places[start : start + _FETCH_ROWS]])
+        events += rows
+        size += sum(len(row.data) + len(row.metadata or b"") for row in rows)
+        if size > _PAGE_BYTES_MAX:
+            fits = max(len(events) // 2, 1)
+            raise InvalidQuery(
+                f"These events are too large for one page of {_PAGE_BYTES_MAX >> 20} MiB: ask for {fits} at a time",
+                field="limit",
+                limit=fits,
+            )
+    return events
 
 
 class _Place(NamedTuple):

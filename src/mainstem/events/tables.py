@@ -12,6 +12,7 @@ topics = Table(
     Column("description", Text, nullable=False),
     Column("schema", LargeBinary),
     Column("retention_days", Integer),
+    Column("retention_bytes", BigInteger),
     Column("dedupe_window_s", Integer, nullable=False),
     Column("paused", Boolean, nullable=False),
     Column("created_us", BigInteger, nullable=False),

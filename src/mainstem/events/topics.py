@@ -15,6 +15,7 @@ from mainstem.events import tables
 from mainstem.events.model import (
     DEDUPE_WINDOW_S_MAX,
     DESCRIPTION_CHARACTERS_MAX,
+    RETENTION_BYTES_MIN,
     RETENTION_DAYS_MAX,
     SCHEMA_BYTES_MAX,
     Activity,
@@ -240,6 +241,7 @@ class Topics:
             "retention_days": defaults.retention_days
             if draft.retention_days is msgspec.UNSET
             else draft.retention_days,
+            "retention_bytes": draft.retention_bytes,
             "dedupe_window_s": (
                 defaults.dedupe_window_s if draft.dedupe_window_s is msgspec.UNSET else draft.dedupe_window_s
             ),
@@ -284,7 +286,7 @@ class Topics:
     def _remember(self, topic: Topic) -> None:
         self._by_name[topic.name] = self._by_id[topic.id] = topic
         age_s = None if topic.retention_days is None else topic.retention_days * 86_400.0
-        self._log.retain(topic.id, age_s, None)
+        self._log.retain(topic.id, age_s, topic.retention_bytes)
 
     def _remember_writer(self, principal: Principal, topic: Topic, epoch: int) -> None:
         """Unless a right, or the topic, changed while we looked."""
@@ -330,5 +332,7 @@ def _check(wanted: TopicDraft | TopicChanges) -> None:
         raise Invalid(f"A schema has at most {SCHEMA_BYTES_MAX} bytes", field="schema")
     if isinstance(wanted.retention_days, int) and not 1 <= wanted.retention_days <= RETENTION_DAYS_MAX:
         raise Invalid(f"retention_days is 1 to {RETENTION_DAYS_MAX}, or null for ever", field="retention_days")
+    if isinstance(wanted.retention_bytes, int) and wanted.retention_bytes < RETENTION_BYTES_MIN:
+        raise Invalid(f"retention_bytes is {RETENTION_BYTES_MIN} or more, or null for all", field="retention_bytes")
     if isinstance(wanted.dedupe_window_s, int) and not 0 <= wanted.dedupe_window_s <= DEDUPE_WINDOW_S_MAX:
         raise Invalid(f"dedupe_window_s is 0 to {DEDUPE_WINDOW_S_MAX} (7 days)", field="dedupe_window_s")

@@ -1,5 +1,6 @@
 """The ASGI application: finds the route, admits the caller, answers, and says no in the face's own words."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -26,7 +27,7 @@ class Application:
         self._metrics = metrics
         self._router = Router(
             [
-                StarletteRoute(path, _Path(self, face, {route.method: route for route in routes}))
+                _route_of(path, _Path(self, face, {route.method: route for route in routes}))
                 for face in faces
                 for path, routes in groupby(sorted(face.routes, key=_specific_first), key=lambda route: route.path)
             ],
@@ -94,7 +95,8 @@ class Application:
 
     async def _no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        face = next((face for face in self._faces if path.startswith(tuple(face.prefixes))), self._faces[0])
+        whole = f"{path.lower()}/"
+        face = next((face for face in self._faces if whole.startswith(_folders(face.prefixes))), self._faces[0])
         problem = NoSuchRoute("There is nothing at this path; the routes are listed in /v2/openapi.json", path=path)
         await self.serve(scope, receive, send, face=face, problem=problem)
 
@@ -106,6 +108,7 @@ class _Path:
         self._application = application
         self._face = face
         self._routes = dict(routes)
+        self.pattern = next(iter(routes.values())).pattern
         if "GET" in routes:
             self._routes["HEAD"] = routes["GET"]
         self._allow = ", ".join(sorted(self._routes))
@@ -116,6 +119,17 @@ class _Path:
         if route is None:
             problem = MethodNotAllowed(f"This path takes {self._allow}, not {scope['method']}", allow=self._allow)
         await self._application.serve(scope, receive, send, face=self._face, route=route, problem=problem)
+
+
+def _route_of(path: str, endpoint: "_Path") -> StarletteRoute:
+    route = StarletteRoute(path, endpoint)
+    if endpoint.pattern:
+        route.path_regex = re.compile(endpoint.pattern, re.IGNORECASE | re.ASCII)
+    return route
+
+
+def _folders(prefixes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{prefix}/" for prefix in prefixes)
 
 
 def _specific_first(route: Route) -> tuple[int, str]:

@@ -26,6 +26,7 @@ _JSON = re.compile(JSON.encode() + rb"(?:;\s*charset=\"?utf-8\"?)?", re.IGNORECA
 _END = b"\r\n\r\n"
 
 _KNOWN_MAX = 4_096
+_KNOWN_BYTES_MAX = 2_048  # of one block: longer ones are hardly the same again
 _WAITING_BYTES_MAX = 256 * 1024
 
 
@@ -35,12 +36,13 @@ class HotAnswer(NamedTuple):
     body: bytes
     status: int = 200
     headers: bytes = b""
+    media_type: bytes = JSON.encode()
 
 
 def hot_answer(answer: Answer) -> HotAnswer:
     """An answer of the long way, for the short one."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
-    return HotAnswer(answer.body, answer.status, lines.encode("latin-1"))
+    return HotAnswer(answer.body, answer.status, lines.encode("latin-1"), answer.media_type.encode("latin-1"))
 
 
 class HotRoute[Facts](Protocol):
@@ -91,7 +93,7 @@ class _Shared:
         if known is not None:
             return known
         known = self._read(block)
-        if known is not None and not known.request_id:
+        if known is not None and not known.request_id and known.size <= _KNOWN_BYTES_MAX:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             self._known[block] = known
@@ -289,13 +291,14 @@ class Hot(Guard):
             self._serving = None
             return
         transport.write(
-            b"%b%bx-request-id: %b\r\n%bcontent-type: application/json\r\n"
+            b"%b%bx-request-id: %b\r\n%bcontent-type: %b\r\n"
             b"vary: accept, accept-encoding\r\n%bcontent-length: %d\r\n\r\n%b"
             % (
                 STATUS_LINE[answer.status],
                 _lines(self.server_state.default_headers),
                 known.request_id or self.shared.request_id(),
                 answer.headers,
+                answer.media_type,
                 b"connection: close\r\n" if self._closing else b"",
                 len(answer.body),
                 answer.body,

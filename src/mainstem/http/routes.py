@@ -61,6 +61,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     path: str
     """Path parameters in braces; each takes one segment, percent-encoded slashes included."""
+    pattern: str = ""
+    """A regular expression that finds the path in any case; empty: the path itself says it all."""
     name: str
     summary: str
     handler: Callable[["Call"], Awaitable[Answer]]

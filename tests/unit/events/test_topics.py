@@ -1,6 +1,7 @@
 """Topics: who may make, see, write, change and drop them, and what is remembered of that."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -212,3 +213,22 @@ async def test_an_administrator_sees_every_topic(world: World) -> None:
     assert [topic.name for topic in (await world.topics.list(reader)).topics] == ["sales"]
     with pytest.raises(Denied):
         await world.topics.for_writing(reader, "sales")
+
+
+async def test_the_oldest_go_when_a_topic_is_over_its_size(world: World) -> None:
+    """`retention_bytes` counts what its sealed events take; the newest stay, and indexes never move."""
+    maker = await world.somebody("maker")
+    topic = await world.topics.create(maker, TopicDraft("big"))
+    log = world.storage.log
+    noise = random.Random(1)
+    for _ in range(3):
+        drafts = Drafts.of([Draft(1, "x", b'{"noise":"%s"}' % noise.randbytes(500_000).hex().encode())])
+        await log.append(topic.id, drafts)
+    await log.maintain()
+    assert log.state(topic.id).first_idx == 0
+
+    await world.topics.update(maker, "big", TopicChanges(retention_bytes=1 << 20))
+    await log.maintain()
+    state = log.state(topic.id)
+    assert 0 < state.first_idx <= 2
+    assert [row.idx for row in await log.read(topic.id, 0, 10)] == list(range(state.first_idx, 3))

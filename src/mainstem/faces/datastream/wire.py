@@ -272,6 +272,7 @@ def batch_out(batch: Batch, elapsed_ms: float, *, with_ids: bool) -> BatchOut:
 # Streams
 
 RetentionDays = Annotated[int, Meta(ge=1, le=36_500)]
+RetentionBytes = Annotated[int, Meta(ge=1 << 20, le=1 << 60, description="Of its sealed events on disk; the oldest go")]
 DedupeWindow = Annotated[int, Meta(ge=0, le=604_800)]
 Description = Annotated[str, Meta(max_length=2_000)]
 type JsonSchema = dict[str, Any] | bool
@@ -282,6 +283,7 @@ class StreamIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     description: Description = ""
     schema: dict[str, Any] | bool | None = None
     retention_days: RetentionDays | UnsetType | None = UNSET
+    retention_bytes: RetentionBytes | None = None
     dedupe_window_s: DedupeWindow | UnsetType = UNSET
     paused: bool = False
 
@@ -291,6 +293,7 @@ class StreamIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             description=self.description,
             schema=_schema_text(self.schema),
             retention_days=self.retention_days,
+            retention_bytes=self.retention_bytes,
             dedupe_window_s=self.dedupe_window_s,
             paused=self.paused,
         )
@@ -300,6 +303,7 @@ class StreamPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     description: Description | UnsetType = UNSET
     schema: dict[str, Any] | bool | UnsetType | None = UNSET
     retention_days: RetentionDays | UnsetType | None = UNSET
+    retention_bytes: RetentionBytes | UnsetType | None = UNSET
     dedupe_window_s: DedupeWindow | UnsetType = UNSET
     paused: bool | UnsetType = UNSET
 
@@ -308,6 +312,7 @@ class StreamPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             description=self.description,
             schema=UNSET if self.schema is UNSET else _schema_text(self.schema),
             retention_days=self.retention_days,
+            retention_bytes=self.retention_bytes,
             dedupe_window_s=self.dedupe_window_s,
             paused=self.paused,
         )
@@ -322,6 +327,7 @@ class StreamOut(msgspec.Struct, kw_only=True):
     description: str
     schema: dict[str, Any] | bool | None
     retention_days: int | None
+    retention_bytes: int | None
     dedupe_window_s: int
     paused: bool
     created_at: Time
@@ -368,6 +374,7 @@ def stream_out(topic: Topic) -> StreamOut:
         description=topic.description,
         schema=None if topic.schema is None else msgspec.json.decode(topic.schema),
         retention_days=topic.retention_days,
+        retention_bytes=topic.retention_bytes,
         dedupe_window_s=topic.dedupe_window_s,
         paused=topic.paused,
         created_at=format_time(topic.created_us),

@@ -106,7 +106,15 @@ class SqliteRecords:
     async def check(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when nothing is. Reads all of it."""
         async with self.read() as connection:
-            found = (await connection.exec_driver_sql("PRAGMA quick_check")).scalars().all()
+            try:
+                found = (await connection.exec_driver_sql("PRAGMA quick_check")).scalars().all()
+            except exc.DatabaseError as error:
+                if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in (
+                    sqlite3.SQLITE_CORRUPT,
+                    sqlite3.SQLITE_NOTADB,
+                ):
+                    raise
+                return [str(error.orig)]  # so damaged that the check itself cannot go on
         return [] if list(found) == ["ok"] else [str(line) for line in found]
 
     @asynccontextmanager

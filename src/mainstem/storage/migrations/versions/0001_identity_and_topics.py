@@ -66,6 +66,7 @@ def upgrade() -> None:
         sa.Column("description", sa.Text, nullable=False),
         sa.Column("schema", sa.LargeBinary),
         sa.Column("retention_days", sa.Integer),
+        sa.Column("retention_bytes", sa.BigInteger),
         sa.Column("dedupe_window_s", sa.Integer, nullable=False),
         sa.Column("paused", sa.Boolean, nullable=False),
         sa.Column("created_us", sa.BigInteger, nullable=False),

@@ -1,0 +1,339 @@
+"""Evernest's routes: path → key → one verb → wire. Each answers GET and POST alike."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import NamedTuple
+from uuid import uuid4
+
+from mainstem.clock import Clock
+from mainstem.errors import Invalid, MainstemError, Unauthenticated
+from mainstem.events import Messages, Pulled, Sharing, TopicDraft, Topics
+from mainstem.faces.evernest import wire
+from mainstem.http import Answer, Call, MethodNotAllowed, Reply, Route
+from mainstem.identity import Directory, Principal, RateLimiter, Right, Sources
+from mainstem.ids import AccountId, SourceId, TopicId
+
+_METHODS = ("GET", "POST")
+_OFF_LOOP_EVENTS = 500
+_UNKNOWN = {
+    "StreamId": "EventStreamIdDoesNotExist",
+    "SourceId": "SourceIdDoesNotExist",
+    "UserId": "UserIdDoesNotExist",
+    "EventId": "InvalidEventId",
+    "FromEventId": "InvalidEventId",
+    "ToEventId": "InvalidEventId",
+}
+_IN_PATH = re.compile(r"\{(\w+)\}")
+
+
+class Request(NamedTuple):
+    """A call whose parameters are read and whose key is checked."""
+
+    call: Call
+    parameters: wire.Parameters
+    principal: Principal | None
+
+    @property
+    def caller(self) -> Principal:
+        assert self.principal is not None
+        return self.principal
+
+    @property
+    def stream(self) -> TopicId:
+        return TopicId(self.number("StreamId"))
+
+    @property
+    def source(self) -> SourceId:
+        return SourceId(self.number("SourceId"))
+
+    @property
+    def user(self) -> AccountId:
+        return AccountId(self.number("UserId"))
+
+    def number(self, name: str) -> int:
+        """An id in the path; the route has seen to it that it is one. Raises BadArgument past 64 bits."""
+        digits = self.call.path(name)
+        number = int(digits) if len(digits) <= 20 else 1 << 63
+        if not -(1 << 63) <= number < 1 << 63:
+            raise wire.BadArgument(f"{name} is beyond 64 bits.", name, _UNKNOWN[name])
+        return number
+
+
+type Verb = Callable[[Request], Awaitable[object]]
+
+
+class Evernest:
+    """The face: what its routes call, and what it says before and after each."""
+
+    title = "Evernest"
+    prefixes = ("/stream", "/source", "/right", "/user", "/userright")
+    codes = wire.CODES
+    error_kind = wire.Failure
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        sources: Sources,
+        limiter: RateLimiter,
+        topics: Topics,
+        messages: Messages,
+        sharing: Sharing,
+        clock: Clock,
+    ) -> None:
+        self._directory = directory
+        self._sources = sources
+        self._limiter = limiter
+        self._topics = topics
+        self._messages = messages
+        self._sharing = sharing
+        self._clock = clock
+
+    # Before and after
+
+    async def admit(self, call: Call) -> None:
+        """Whose request it is stands in its parameters, and each route asks for a key of its own kind."""
+        if call.method not in _METHODS:
+            raise MethodNotAllowed(f"This path takes GET and POST, not {call.method}.")
+
+    def headers(self, call: Call) -> list[tuple[str, str]]:
+        return [wire.NOT_KEPT]
+
+    def refuse(self, call: Call, error: MainstemError | None) -> Answer:
+        return wire.error_answer(error, self._clock(), list(call.path_parameters))
+
+    def by_source(self, verb: Verb) -> Callable[[Call], Awaitable[Answer]]:
+        """Answers with what the verb gives to the source whose Key came."""
+
+        async def answer(call: Call) -> Answer:
+            parameters = await _parameters(call)
+            key = parameters.needed("Key")
+            try:
+                call.principal = self._sources.known(key) or await self._sources.authenticate(key)
+            except Unauthenticated as error:
+                raise wire.BadArgument("No source has this Key.", "Key", "SourceKeyDoesNotExist") from error
+            return await self._answer(verb, Request(call, parameters, call.principal))
+
+        return answer
+
+    def by_user(self, verb: Verb) -> Callable[[Call], Awaitable[Answer]]:
+        """Answers with what the verb gives to the user whose UserKey came."""
+
+        async def answer(call: Call) -> Answer:
+            parameters = await _parameters(call)
+            key = parameters.needed("UserKey")
+            try:
+                call.principal = await self._sources.authenticate_user(key)
+            except Unauthenticated as error:
+                raise wire.BadArgument("No user has this UserKey.", "UserKey", "UserKeyDoesNotExist") from error
+            return await self._answer(verb, Request(call, parameters, call.principal))
+
+        return answer
+
+    def by_anybody(self, verb: Verb) -> Callable[[Call], Awaitable[Answer]]:
+        async def answer(call: Call) -> Answer:
+            return await self._answer(verb, Request(call, await _parameters(call), None))
+
+        return answer
+
+    async def _answer(self, verb: Verb, request: Request) -> Answer:
+        response = await verb(request)
+        return wire.success(response, self._clock())
+
+    # Rights
+
+    async def own_right(self, request: Request) -> object:
+        topic = await self._topics.by_id(request.stream)
+        return await self._source_right(request.caller, _source_of(request.caller), topic.id)
+
+    async def source_right(self, request: Request) -> object:
+        source = (await self._sources.get(request.caller, request.source)).id
+        topic = await self._topics.by_id(request.stream)
+        return await self._source_right(request.caller, source, topic.id)
+
+    async def _source_right(self, principal: Principal, source: SourceId, topic: TopicId) -> object:
+        rights = await self._directory.source_rights(principal.account, source)
+        return {"Right": wire.right_word(rights.get(topic, Right.NONE))}
+
+    async def set_source_right(self, request: Request) -> object:
+        source = await self._sources.get(request.caller, request.source)
+        topic = await self._topics.by_id(request.stream)
+        right = wire.parse_right(request.call.path("Right"))
+        await self._sources.give(request.caller, source.id, topic.id, right)
+        return {"Guid": _guid()}
+
+    async def user_right(self, request: Request) -> object:
+        right = await self._sharing.right_of(request.caller, request.user, request.stream)
+        return {"Right": wire.right_word(right)}
+
+    async def set_user_right(self, request: Request) -> object:
+        await self._directory.account(request.user)
+        topic = await self._topics.by_id(request.stream)
+        right = wire.parse_right(request.call.path("Right"))
+        password = None
+        if right == Right.ADMIN:
+            password = request.parameters.needed("Password")
+            self._limiter.take_address(request.call.address)
+        await self._sharing.give(request.caller, request.user, topic.id, right, password)
+        return {"Guid": _guid()}
+
+    # Sources
+
+    async def own_source(self, request: Request) -> object:
+        return await self._source(request.caller, _source_of(request.caller))
+
+    async def source(self, request: Request) -> object:
+        return await self._source(request.caller, request.source)
+
+    async def _source(self, principal: Principal, source_id: SourceId) -> object:
+        source = await self._sources.get(principal, source_id)
+        key = await self._sources.key(principal, source_id)
+        rights = await self._directory.source_rights(principal.account, source_id)
+        related = await self._sharing.related(principal.account)
+        return {"Source": wire.source_out(source, key, rights, related)}
+
+    async def create_source(self, request: Request) -> object:
+        name = request.parameters.needed("SourceName")
+        try:
+            source, key = await self._sources.create(request.caller, name)
+        except Invalid as error:
+            raise wire.BadArgument(error.message, "SourceName", "InvalidString") from error
+        return {"Guid": _guid(), "Source": {"Key": key, "Name": source.name, "Id": source.id}}
+
+    # Streams
+
+    async def stream(self, request: Request) -> object:
+        return {"Stream": wire.stream_out(await self._messages.status(request.caller, request.stream))}
+
+    async def create_stream(self, request: Request) -> object:
+        name = request.parameters.needed("StreamName")
+        try:
+            topic = await self._topics.create(request.caller, TopicDraft(name, retention_days=None))
+        except Invalid as error:
+            message = error.message.replace("stream ID", "stream's name")
+            raise wire.BadArgument(message, "StreamName", "InvalidString") from error
+        return {"Guid": _guid(), "Stream": {"Id": topic.id, "Name": topic.name}}
+
+    async def pull(self, request: Request) -> object:
+        stream = (await self._topics.by_id(request.stream)).id
+        pulled = await self._messages.pull(request.caller, stream, request.number("EventId"))
+        return {"Event": _events(request, pulled)[0]}
+
+    async def pull_range(self, request: Request) -> object:
+        stream = (await self._topics.by_id(request.stream)).id
+        first, last = request.number("FromEventId"), request.number("ToEventId")
+        pulled = await self._messages.pull_range(request.caller, stream, first, last)
+        if len(pulled.messages) > _OFF_LOOP_EVENTS:
+            return {"Events": await asyncio.to_thread(_events, request, pulled)}
+        return {"Events": _events(request, pulled)}
+
+    async def pull_random(self, request: Request) -> object:
+        return {"Event": _events(request, await self._messages.pull_random(request.caller, request.stream))[0]}
+
+    async def push(self, request: Request) -> object:
+        stream = (await self._topics.by_id(request.stream)).id
+        text = request.parameters.needed("Message")
+        return wire.pushed(*await self._messages.push(request.caller, stream, text))
+
+    # Users
+
+    async def own_user(self, request: Request) -> object:
+        caller = request.caller
+        sources = [wire.Numbered(source.id) for source in await self._sources.of(caller)]
+        streams = [wire.Numbered(topic) for topic in await self._sharing.related(caller.account)]
+        return {"User": wire.UserOut(caller.account, caller.name, sources, streams)}
+
+    async def user(self, request: Request) -> object:
+        account = await self._directory.account(request.user)
+        return {"User": wire.UserOut(account.id, account.name)}
+
+    @cached_property
+    def routes(self) -> Sequence[Route]:
+        return list(chain.from_iterable(_routes(self)))
+
+
+async def _parameters(call: Call) -> wire.Parameters:
+    return wire.Parameters(call.scope["query_string"], await call.body())
+
+
+def _source_of(principal: Principal) -> SourceId:
+    assert principal.source is not None
+    return principal.source
+
+
+def _events(request: Request, pulled: Pulled) -> list[wire.EventOut] | list[str]:
+    """As objects, or with Format=text as the bare messages."""
+    if (request.parameters.text("Format") or "").lower() == "text":
+        return [message.text for message in pulled.messages]
+    return [wire.event_out(pulled.topic, message) for message in pulled.messages]
+
+
+def _guid() -> str:
+    return str(uuid4())
+
+
+def _routes(face: Evernest) -> list[list[Route]]:
+    by_source, by_user = face.by_source, face.by_user
+    return [
+        _both("/Stream/New", "stream_new", "Make a stream", by_user(face.create_stream)),
+        _both("/Stream/{StreamId}", "stream", "See a stream's name and how much it has", by_source(face.stream)),
+        _both("/Stream/{StreamId}/Push", "push", "Push a message", by_source(face.push)),
+        _both("/Stream/{StreamId}/Pull/Random", "pull_random", "Pull any event", by_source(face.pull_random)),
+        _both("/Stream/{StreamId}/Pull/{EventId}", "pull", "Pull an event", by_source(face.pull)),
+        _both(
+            "/Stream/{StreamId}/Pull/{FromEventId}/{ToEventId}",
+            "pull_range",
+            "Pull the events from one to another, both included",
+            by_source(face.pull_range),
+        ),
+        _both("/Source", "own_source", "See the source that asks", by_source(face.own_source)),
+        _both("/Source/New", "source_new", "Make a source", by_user(face.create_source)),
+        _both("/Source/{SourceId}", "source", "See one of your sources", by_user(face.source)),
+        _both("/Right/{StreamId}", "own_right", "See the right of the source that asks", by_source(face.own_right)),
+        _both("/Right/{SourceId}/{StreamId}", "source_right", "See a right of your source", by_user(face.source_right)),
+        _both(
+            "/Right/{SourceId}/{StreamId}/Set/{Right}",
+            "source_right_set",
+            "Give your source a right",
+            by_user(face.set_source_right),
+        ),
+        _both("/User", "own_user", "See yourself", by_user(face.own_user)),
+        _both("/User/{UserId}", "user", "See a user's name", face.by_anybody(face.user), public=True),
+        _both("/UserRight/{UserId}/{StreamId}", "user_right", "See a user's right", by_user(face.user_right)),
+        _both(
+            "/UserRight/{UserId}/{StreamId}/Set/{Right}",
+            "user_right_set",
+            "Give a user a right on a stream that you administer",
+            by_user(face.set_user_right),
+        ),
+    ]
+
+
+def _both(
+    path: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Answer]], *, public: bool = False
+) -> list[Route]:
+    """The route by each of its methods."""
+    return [
+        Route(
+            method=method,
+            path=path,
+            pattern=f"^{_IN_PATH.sub(_segment, path)}/?$",
+            name=f"evernest_{name}",
+            summary=summary,
+            handler=handler,
+            public=public,
+            tag=path.split("/")[1],
+            replies={200: Reply("Success")},
+        )
+        for method in _METHODS
+    ]
+
+
+def _segment(match: re.Match[str]) -> str:
+    """What a parameter takes: ids are digits, those of events may count from the end, a right is any word."""
+    name = match[1]
+    kind = "[^/]+" if name == "Right" else "-?[0-9]+" if name.endswith("EventId") else "[0-9]+"
+    return f"(?P<{name}>{kind})"
