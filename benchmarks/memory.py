@@ -15,9 +15,14 @@ STREAMS = 10_000
 
 def resident(stage: Stage) -> Iterator[Row]:
     """P13: the most that was resident while P1's long run went on, and what each further stream adds."""
-    peak = stage.sustained().rss_peak_bytes / 1e6
-    what = f"peak RSS in {stage.scale.sustained_s:g} s of P1"
-    yield row("P13", what, MAINSTEM, Figure((peak,)), megabytes, at_most(400))
+    outcome = stage.sustained()
+    what, before = (
+        f"peak RSS in {stage.scale.sustained_s:g} s of P1",
+        f"{outcome.rss_before_bytes / 1e6:,.0f} MB before",
+    )
+    yield row("P13", what, MAINSTEM, Figure((outcome.rss_peak_bytes / 1e6,)), megabytes, at_most(400), before)
+    resting = stage.server().process.rss_bytes() / 1e6
+    yield row("P13", "RSS after all loads and queries of the run", MAINSTEM, Figure((resting,)), megabytes)
     yield _streams(stage)
 
 

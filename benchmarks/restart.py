@@ -19,7 +19,7 @@ CONNECTIONS = 16
 def restarts(stage: Stage) -> Iterator[Row]:
     """P12, on the server that holds whatever the run has stored so far."""
     server = stage.server()
-    while (stored := _stored(server)) < stage.scale.restart_events:
+    while (stored := server.stored()) < stage.scale.restart_events:
         stage.post_thousands(20)
     server.process.settle()
     size = f"{stored / 1e6:,.1f}M events stored"
@@ -29,10 +29,6 @@ def restarts(stage: Stage) -> Iterator[Row]:
         starts.append(server.start())
     yield row("P12", f"restart, {size}: ready", MAINSTEM, Figure(tuple(starts)), seconds, at_most(2))
     yield from _kills(stage, server)
-
-
-def _stored(server: Server) -> float:
-    return server.gauge("storage_events", state="sealed") + server.gauge("storage_events", state="unsealed")
 
 
 def _kills(stage: Stage, server: Server) -> Iterator[Row]:

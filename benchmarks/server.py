@@ -94,6 +94,10 @@ class Server:
                 return float(value)
         raise Missing(f"/metrics has no {name} {labels}")
 
+    def stored(self) -> int:
+        """How many events it keeps, of all streams."""
+        return int(sum(self.gauge("storage_events", state=state) for state in ("sealed", "unsealed")))
+
     def rest(self, timeout_s: float = 90) -> None:
         """Wait until it has sealed and merged what a load left behind: no change of its segments for 3 s, and idle."""
         deadline, seen, since = time.monotonic() + timeout_s, -1.0, time.monotonic()

@@ -45,6 +45,7 @@ class Sustained(msgspec.Struct, frozen=True):
     events_a_second: float
     unsealed_before: float
     unsealed_after: float
+    rss_before_bytes: int
     rss_peak_bytes: int
 
 
@@ -158,9 +159,12 @@ class Stage:
             server = self.server()
             server.process.settle()
             server.process.forget_peak()
-            before = server.gauge("storage_events", state="unsealed")
+            rss_bytes = server.process.rss_bytes()
+            before, stored = server.gauge("storage_events", state="unsealed"), server.stored()
             load = self.post_thousands(self.scale.sustained_s)
             after = server.gauge("storage_events", state="unsealed")
-            return Sustained(load, load.rate * 1_000, before, after, server.process.rss_peak_bytes())
+            if server.stored() - stored < load.answers * 1_000:
+                raise Missing(f"{load.answers} requests were answered, but {server.stored() - stored} events stored")
+            return Sustained(load, load.rate * 1_000, before, after, rss_bytes, server.process.rss_peak_bytes())
 
         return self._once("sustained", measure)
