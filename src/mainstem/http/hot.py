@@ -231,6 +231,7 @@ class Hot(Guard):
             self._serve(known, data[:total])
         else:
             self._arriving, self._pieces, self._missing = known, [data], total - len(data)
+            self._stop_timer()  # the headers are here
             self._body_timer = self.loop.call_later(self.header_timeout_s, self._too_slow_body)
 
     def _more_body(self, data: bytes) -> None:
