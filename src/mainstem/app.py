@@ -87,7 +87,11 @@ async def _wire(
         storage.log,
         topics,
         clock,
-        IngestLimits(event_bytes_max=settings.event_bytes_max, batch_events_max=settings.batch_events_max),
+        IngestLimits(
+            event_bytes_max=settings.event_bytes_max,
+            batch_events_max=settings.batch_events_max,
+            arrow_bytes_max=settings.body_bytes_max,
+        ),
     )
     probe = Probe(storage.log, storage.records, topics, layout.temporary, clock, settings.disk_free_bytes_min)
     metrics.add(probe.families)

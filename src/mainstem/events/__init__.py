@@ -5,7 +5,6 @@ from mainstem.events.filters import InvalidQuery, parse_field, parse_timestamp
 from mainstem.events.ingest import (
     Accepted,
     Batch,
-    EventError,
     Form,
     Ingest,
     IngestLimits,
@@ -31,6 +30,8 @@ from mainstem.events.messages import (
 )
 from mainstem.events.model import (
     Activity,
+    EventError,
+    SchemaCheck,
     Topic,
     TopicChanges,
     TopicDefaults,
@@ -41,6 +42,7 @@ from mainstem.events.model import (
     TopicStatus,
 )
 from mainstem.events.query import Page, PageRequest, Queries
+from mainstem.events.schemas import InvalidSchema, SchemaViolation
 from mainstem.events.sharing import ManagerStays, Sharing, WrongPassword
 from mainstem.events.topics import Topics
 from mainstem.events.vitals import Probe, Vitals
@@ -62,6 +64,7 @@ __all__ = [
     "InvalidEvents",
     "InvalidJson",
     "InvalidQuery",
+    "InvalidSchema",
     "InvalidTimestamp",
     "KeyInUse",
     "KeyReused",
@@ -83,6 +86,8 @@ __all__ = [
     "Queries",
     "RangeTooLarge",
     "Row",
+    "SchemaCheck",
+    "SchemaViolation",
     "Sharing",
     "TooLarge",
     "Topic",

@@ -2,11 +2,13 @@
 
 A body is decoded once, into structs whose `data` and `metadata` stay the bytes that came. Where all is well the checks
 run over whole columns; only a body with something wrong in it is looked at event by event, to say what and where.
+Whatever the door and the form, nothing gets into a topic that its schema does not allow.
 """
 
 import asyncio
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -15,19 +17,20 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Raw
 from numpy.typing import NDArray
 
 from mainstem.clock import Clock
 from mainstem.errors import Conflict, Invalid
+from mainstem.events import arrow
+from mainstem.events.cloudevents import NoCloudEvent, translate
 from mainstem.events.filters import parse_timestamp
-from mainstem.events.model import Topic
+from mainstem.events.model import ERRORS_TOLD, EventError, Topic, told
+from mainstem.events.schemas import SchemaViolation, compiled
 from mainstem.events.topics import Topics
 from mainstem.identity import Principal
 from mainstem.storage import Draft, Drafts, Log, Note, Receipt, Text
-
-ERRORS_TOLD = 100
-"""How many of the errors in a body are told."""
 
 _EVENT_TYPE_CHARACTERS_MAX = 255
 _EVENT_ID_CHARACTERS_MAX = 128
@@ -35,16 +38,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OPEN_BRACE = ord("{")
 _Z = ord("Z")
 _SHORTEST_TIMESTAMP = len("2024-03-15T10:30:00Z")
+_TIMESTAMP_MIN_US = -62_135_596_800_000_000
+"""0001-01-01T00:00:00Z"""
+_TIMESTAMP_MAX_US = 253_402_300_799_999_999
+"""9999-12-31T23:59:59.999999Z"""
 
 # Errors
-
-
-class EventError(msgspec.Struct, frozen=True):
-    """What is wrong with one event of a body; `index` counts from 0."""
-
-    index: int
-    code: str
-    message: str
 
 
 class InvalidJson(Invalid):
@@ -67,7 +66,7 @@ class InvalidEvents(Invalid):
         super().__init__(
             f"{len(errors)} of {total} events are wrong and none was stored; the first, at index {first.index}:"
             f" {first.message}",
-            errors=[msgspec.structs.asdict(error) for error in errors[:ERRORS_TOLD]],
+            errors=told(errors),
             rejected=len(errors),
         )
         self.errors = errors
@@ -121,18 +120,26 @@ class Batch:
 
 
 class Form(StrEnum):
-    """How a body of many events is written."""
+    """How a body is written."""
 
     JSON = "json"
-    """`{"stream_id": …, "events": […]}`"""
+    """One event, or `{"stream_id": …, "events": […]}`"""
     NDJSON = "ndjson"
     """One event a line."""
+    CLOUDEVENT = "cloudevent"
+    """One CloudEvent in its JSON format."""
+    CLOUDEVENTS = "cloudevents"
+    """A JSON array of them."""
+    ARROW = "arrow"
+    """An Arrow IPC stream with the columns `arrow.COLUMNS`: the quickest."""
 
 
 class IngestLimits(msgspec.Struct, frozen=True):
     event_bytes_max: int = 1 << 20
     """Of data and metadata together."""
     batch_events_max: int = 10_000
+    arrow_bytes_max: int = 16 << 20
+    """Of what an Arrow body unpacks to."""
 
 
 # What comes in
@@ -174,6 +181,8 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_loose_body = msgspec.json.Decoder(_LooseBody).decode
 _lines = msgspec.json.Decoder(_Line)
 _decode_event = msgspec.json.Decoder(_Line).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_read_raw = msgspec.json.Decoder(Raw).decode
 
 
 class _Wrong(Exception):
@@ -226,6 +235,8 @@ class Ingest:
             if topic is None or not (body.isascii() or body.decode()):
                 return None
             draft = self._draft(event)
+            if topic.schema is not None and not compiled(topic.schema).allows(draft.data):
+                return None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Fault):
             return None
 
@@ -239,16 +250,26 @@ class Ingest:
         return topic.name
 
     async def one(
-        self, principal: Principal, body: bytes, *, stream_id: str | None = None, key: str | None = None
+        self,
+        principal: Principal,
+        body: bytes,
+        *,
+        form: Form = Form.JSON,
+        stream_id: str | None = None,
+        key: str | None = None,
     ) -> Accepted:
-        """Store the one event that the body is. `key` is the request's Idempotency-Key, `stream_id` its parameter.
+        """Store the one event that the body is, as JSON or as a CloudEvent. `key` is the request's Idempotency-Key,
+        `stream_id` its parameter.
 
-        Raises InvalidJson, InvalidEvent, InvalidTimestamp, TooLarge, TopicNotFound, Denied, KeyInUse, KeyReused,
-        Unavailable; nothing is stored then.
+        Raises InvalidJson, InvalidEvent, InvalidTimestamp, SchemaViolation, TooLarge, TopicNotFound, Denied, KeyInUse,
+        KeyReused, Unavailable; nothing is stored then.
         """
         _check_text(body)
         try:
-            event = _decode_single(body) if stream_id is None else _with_stream(_decode_event(body), stream_id)
+            if form is Form.CLOUDEVENT:
+                event = _with_stream(_cloud_event(body, stream_id), stream_id or "")
+            else:
+                event = _decode_single(body) if stream_id is None else _with_stream(_decode_event(body), stream_id)
             draft = self._draft(event)
         except msgspec.ValidationError as error:
             raise _invalid_event(str(error)) from error
@@ -257,8 +278,8 @@ class Ingest:
         except _Fault as fault:
             _raise_fault(fault)
         topic = await self._topics.for_writing(principal, event.stream_id)
-        drafts = Drafts.of([draft])
-        receipt, replayed, _ = await self._append(principal, topic, drafts, (), key and f"one\0{key}", body)
+        checked = _Checked(event.stream_id, Drafts.of([draft]), [])
+        receipt, replayed, _ = await self._append(principal, topic, checked, key and f"one\0{key}", body)
         if receipt.count:
             return Accepted(receipt.first_seq, False, replayed)
         return Accepted(receipt.repeats[0], True, replayed)
@@ -303,17 +324,18 @@ class Ingest:
     ) -> Batch:
         """Store the events of a body: all or none, or with `partial` those that are right.
 
-        `stream_id` is for NDJSON whose lines do not name it. Raises as `one` does, and InvalidEvents for events that
-        are wrong.
+        `stream_id` is for NDJSON whose lines do not name it and for Arrow, which cannot, and goes before what a
+        CloudEvent says. Raises as `one` does, and InvalidEvents for events that are wrong.
         """
-        _check_text(body)
+        if form is not Form.ARROW:
+            _check_text(body)
         checked = self._decode(body, form, stream_id)
         if checked.errors and not partial:
             raise _for_all(checked.errors, checked.drafts.count + len(checked.errors))
         topic = await self._topics.for_writing(principal, checked.stream_id)
         request = f"{partial}\0{stream_id}\0".encode() + body
         receipt, replayed, errors = await self._append(
-            principal, topic, checked.drafts, checked.errors, key and f"many\0{key}", request
+            principal, topic, checked, key and f"many\0{key}", request, partial=partial
         )
         return _batch_of(topic, receipt, errors, replayed=replayed)
 
@@ -329,6 +351,8 @@ class Ingest:
             if topic is None:
                 return None
             drafts = self._drafts(decoded.events)
+            if topic.schema is not None and not compiled(topic.schema).allows_all(drafts.data):
+                return None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Wrong):
             return None
 
@@ -339,14 +363,17 @@ class Ingest:
         return topic.name
 
     def _decode(self, body: bytes, form: Form, stream_id: str | None) -> _Checked:
+        if form is Form.ARROW:
+            return self._decode_arrow(body, stream_id)
         try:
             if form is Form.JSON:
                 decoded = _decode_body(body)
                 return _Checked(decoded.stream_id, self._drafts(decoded.events), [])
-            lines = _lines.decode_lines(body)
-            name = stream_id or (lines[0].stream_id if lines else None)
-            if name is not None and all(line.stream_id is None or line.stream_id == name for line in lines):
-                return _Checked(name, self._drafts(lines), [])
+            if form is Form.NDJSON:
+                lines = _lines.decode_lines(body)
+                name = stream_id or (lines[0].stream_id if lines else None)
+                if name is not None and all(line.stream_id is None or line.stream_id == name for line in lines):
+                    return _Checked(name, self._drafts(lines), [])
         except (msgspec.ValidationError, _Wrong):
             pass
         except (msgspec.DecodeError, RecursionError) as error:
@@ -355,21 +382,16 @@ class Ingest:
         return self._decode_slowly(body, form, stream_id)
 
     def _drafts(self, events: Sequence[_Event]) -> Drafts:
-        """All events as columns. Raises _Wrong where one of them is, TooLarge when there are too many."""
+        """All events as columns. Raises _Wrong where one of them is, or when there are too many."""
         count = len(events)
         if not 0 < count <= self._limits.batch_events_max:
             raise _Wrong
         types = [event.event_type for event in events]
         if not _good_types.issuperset(types):
-            for event_type in set(types) - _good_types:
-                try:
-                    _check_type(event_type)
-                except _Fault as fault:
-                    raise _Wrong from fault
+            _check_types(set(types) - _good_types)
         data = Text.of_bytes([event.data for event in events])
         metadata = Text.of_bytes([event.metadata for event in events])
-        if int(data.lengths().max()) + int(metadata.lengths().max()) > self._event_bytes_max:
-            raise _Wrong  # perhaps
+        self._check_sizes(data, metadata)
         if not (_are_objects(data) and _are_objects(metadata)):
             raise _Wrong
         ids = [event.event_id for event in events]
@@ -382,44 +404,119 @@ class Ingest:
             self._times([event.timestamp for event in events]), Text.of_strings(types), data, metadata, event_ids
         )
 
+    def _check_sizes(self, data: Text, metadata: Text) -> None:
+        if int(data.lengths().max()) + int(metadata.lengths().max()) > self._event_bytes_max:
+            raise _Wrong  # perhaps
+
     def _times(self, timestamps: list[str | None]) -> NDArray[np.int64]:
         """Microseconds since 1970 UTC. Raises _Wrong."""
         missing = timestamps.count(None)
         if missing == len(timestamps):
             return np.full(missing, self._clock(), np.int64)
         if not missing:
-            text = Text.of_strings(timestamps)  # type: ignore[arg-type]  # none is missing
-            lengths = text.lengths()
-            last = np.frombuffer(text.utf8, np.uint8)[text.offsets[1:] - 1] if lengths.all() else np.zeros(1)
-            # Arrow reads more than RFC 3339 allows, but of this length and with Z at the end only what it allows.
-            if (last == _Z).all() and int(lengths.min()) >= _SHORTEST_TIMESTAMP:
-                try:
-                    parsed: NDArray[np.int64] = text.arrow().cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-                    return parsed
-                except pa.ArrowInvalid:
-                    pass  # nanoseconds, or something wrong
+            parsed = _parsed(Text.of_strings(timestamps))  # type: ignore[arg-type]  # none is missing
+            if parsed is not None:
+                return parsed
         now_us = self._clock()
         times = [now_us if timestamp is None else parse_timestamp(timestamp) for timestamp in timestamps]
         if None in times:
             raise _Wrong
         return np.array(times, np.int64)
 
+    # Arrow
+
+    def _decode_arrow(self, body: bytes, stream_id: str | None) -> _Checked:
+        try:
+            columns = arrow.read(body, self._limits.arrow_bytes_max)
+        except arrow.ArrowTooLarge as error:
+            raise TooLarge(error.message, **error.details) from error
+        self._check_count(columns.rows)
+        if stream_id is None:
+            raise _invalid_event("an Arrow body names no stream: give ?stream_id=", name="stream_id")
+        try:
+            return _Checked(stream_id, self._arrow_drafts(columns), [])
+        except _Wrong:
+            return self._arrow_slowly(stream_id, columns)
+
+    def _arrow_drafts(self, columns: arrow.Columns) -> Drafts:
+        """Column by column, with no object for any event. Raises _Wrong."""
+        _check_types(columns.event_type.unique().to_pylist())
+        data = arrow.as_text(columns.data)
+        metadata = Text(np.zeros(columns.rows + 1, np.int32), b"")
+        if columns.metadata is not None:
+            metadata = arrow.as_text(columns.metadata)
+            present = columns.metadata.filter(pc.not_equal(columns.metadata, ""))
+            if not arrow.are_objects(present):
+                raise _Wrong
+        self._check_sizes(data, metadata)
+        if not arrow.are_objects(columns.data):
+            raise _Wrong
+        event_ids: list[str] | None = None
+        if columns.event_id is not None:
+            event_ids = columns.event_id.to_pylist()
+            if max(map(len, event_ids)) > _EVENT_ID_CHARACTERS_MAX:
+                raise _Wrong
+        times = self._arrow_times(columns)
+        return Drafts(times, arrow.as_text(columns.event_type), data, metadata, event_ids)
+
+    def _arrow_times(self, columns: arrow.Columns) -> NDArray[np.int64]:
+        column = columns.timestamp
+        if column is None:
+            return np.full(columns.rows, self._clock(), np.int64)
+        if pa.types.is_string(column.type):
+            parsed = None if column.null_count else _parsed(arrow.as_text(column))
+            return self._times(column.to_pylist()) if parsed is None else parsed
+        times: NDArray[np.int64] = column.fill_null(self._clock()).to_numpy()
+        if int(times.min()) < _TIMESTAMP_MIN_US or int(times.max()) > _TIMESTAMP_MAX_US:
+            raise _Wrong
+        return times
+
+    def _arrow_slowly(self, stream_id: str, columns: arrow.Columns) -> _Checked:
+        """Row by row, so as to say what is wrong with which."""
+        nothing = [None] * columns.rows
+        drafts: list[Draft] = []
+        errors: list[EventError] = []
+        rows = zip(*(nothing if column is None else column.to_pylist() for column in columns[1:]), strict=True)
+        for index, (timestamp, event_type, data, metadata, event_id) in enumerate(rows):
+            try:
+                event = _Single(stream_id, event_type, None, _read_raw(data), event_id=event_id or None)
+                if metadata:
+                    event.metadata = _read_raw(metadata)
+                if isinstance(timestamp, str):
+                    event.timestamp = timestamp
+                draft = self._draft(event)
+                if isinstance(timestamp, int):
+                    if not _TIMESTAMP_MIN_US <= timestamp <= _TIMESTAMP_MAX_US:
+                        raise _bad_timestamp(f"{timestamp} µs")
+                    draft = draft._replace(ts_us=timestamp)
+                drafts.append(draft)
+            except _Fault as fault:
+                errors.append(EventError(index, fault.code, fault.message))
+            except (msgspec.DecodeError, RecursionError) as error:
+                errors.append(EventError(index, "INVALID_JSON", str(error)))
+        return _Checked(stream_id, Drafts.of(drafts), errors)
+
+    # Event by event
+
+    def _check_count(self, count: int) -> None:
+        if not count:
+            raise InvalidEvent("There are no events in the body: send at least one", field="events")
+        if count > self._limits.batch_events_max:
+            raise TooLarge(
+                f"{count:,} events are over the limit of {self._limits.batch_events_max:,} a batch: split it",
+                limit=self._limits.batch_events_max,
+            )
+
     def _decode_slowly(self, body: bytes, form: Form, stream_id: str | None) -> _Checked:
         """Event by event, so as to say what is wrong with which."""
         name, events = self._split(body, form, stream_id)
-        if not events:
-            raise InvalidEvent("There are no events in the body: send at least one", field="events")
-        if len(events) > self._limits.batch_events_max:
-            raise TooLarge(
-                f"{len(events):,} events are over the limit of {self._limits.batch_events_max:,} a batch: split it",
-                limit=self._limits.batch_events_max,
-            )
+        self._check_count(len(events))
         drafts: list[Draft] = []
         errors: list[EventError] = []
         for index, raw in enumerate(events):
             try:
-                event = _decode_event(raw)
-                if event.stream_id is not None and event.stream_id != name and form is Form.NDJSON:
+                event = _cloud_event(raw, stream_id) if form is Form.CLOUDEVENTS else _decode_event(raw)
+                if event.stream_id is not None and event.stream_id != name and form is not Form.JSON:
                     if name is not None:
                         raise _Fault(
                             "INVALID_EVENT", f"it names another stream than {name!r}: send one stream a request"
@@ -442,6 +539,8 @@ class Ingest:
         if form is Form.NDJSON:
             return stream_id, [line for line in body.splitlines() if line.strip()]
         try:
+            if form is Form.CLOUDEVENTS:
+                return stream_id, _decode_list(body)
             loose = _decode_loose_body(body)
         except msgspec.ValidationError as error:
             raise _invalid_event(str(error)) from error
@@ -455,16 +554,19 @@ class Ingest:
         self,
         principal: Principal,
         topic: Topic,
-        drafts: Drafts,
-        errors: Sequence[EventError],
+        checked: _Checked,
         key: str | None,
         request: bytes,
+        *,
+        partial: bool = False,
     ) -> tuple[Receipt, bool, Sequence[EventError]]:
         """The receipt, whether it is that of an earlier request with the same key, and the errors told then.
 
-        `key` is the Idempotency-Key, told apart by route.
+        `key` is the Idempotency-Key, told apart by route. The schema is asked after it: a repeat gets its answer even
+        when the schema has changed in between.
         """
         if key is None:
+            drafts, errors = _fitting(topic, checked, partial=partial)
             receipt = await self._log.append(topic.id, drafts, dedupe_window_s=topic.dedupe_window_s)
             return receipt, False, errors
         note_key = _digest(f"{principal.credential}\0{key}".encode())
@@ -480,6 +582,11 @@ class Ingest:
         if known is not None:
             self._running.discard(note_key)
             return _replay(known, fingerprint)
+        try:
+            drafts, errors = _fitting(topic, checked, partial=partial)
+        except BaseException:
+            self._running.discard(note_key)
+            raise
         note = Note(note_key, fingerprint + msgspec.json.encode(errors[:ERRORS_TOLD]))
         append = asyncio.ensure_future(
             self._log.append(topic.id, drafts, dedupe_window_s=topic.dedupe_window_s, note=note)
@@ -487,6 +594,28 @@ class Ingest:
         # A client that goes away does not end the append, so the key stays in use until it is known.
         append.add_done_callback(lambda _: self._running.discard(note_key))
         return await asyncio.shield(append), False, errors
+
+
+def _fitting(topic: Topic, checked: _Checked, *, partial: bool) -> tuple[Drafts, Sequence[EventError]]:
+    """The drafts that the topic's schema allows, and the errors of all others, by index.
+
+    Raises SchemaViolation, unless `partial`, when there is any that it does not.
+    """
+    drafts = checked.drafts
+    if topic.schema is None or (schema := compiled(topic.schema)).allows_all(drafts.data):
+        return drafts, checked.errors
+    wrong_before = {error.index for error in checked.errors}
+    indexes = (index for index in itertools.count() if index not in wrong_before)
+    fitting, errors = list[int](), list[EventError]()
+    for row, index in zip(range(drafts.count), indexes, strict=False):
+        error = schema.error(drafts.data[row], index)
+        if error is None:
+            fitting.append(row)
+        else:
+            errors.append(error)
+    if not partial:
+        raise SchemaViolation(errors, drafts.count)
+    return drafts.take(np.array(fitting, np.intp)), sorted([*checked.errors, *errors], key=lambda error: error.index)
 
 
 def _replay(known: tuple[bytes, Receipt], fingerprint: bytes) -> tuple[Receipt, bool, Sequence[EventError]]:
@@ -530,6 +659,38 @@ def _check_type(event_type: str) -> None:
         )
     if len(_good_types) < _GOOD_TYPES_MAX:
         _good_types.add(event_type)
+
+
+def _check_types(event_types: Iterable[str]) -> None:
+    """Raises _Wrong."""
+    for event_type in event_types:
+        try:
+            _check_type(event_type)
+        except _Fault as fault:
+            raise _Wrong from fault
+
+
+def _parsed(text: Text) -> NDArray[np.int64] | None:
+    """A column of timestamps as microseconds since 1970 UTC; None where one of them is out of the ordinary."""
+    lengths = text.lengths()
+    last = np.frombuffer(text.utf8, np.uint8)[text.offsets[1:] - 1] if lengths.all() else np.zeros(1)
+    # Arrow reads more than RFC 3339 allows, but of this length and with Z at the end only what it allows.
+    if (last != _Z).any() or int(lengths.min()) < _SHORTEST_TIMESTAMP:
+        return None
+    try:
+        parsed: NDArray[np.int64] = text.arrow().cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        return None  # nanoseconds, or something wrong
+    return parsed
+
+
+def _cloud_event(raw: bytes | Raw, stream_id: str | None) -> _Line:
+    """Raises _Fault. A stream that the request names goes before what the event says."""
+    try:
+        translation = translate(raw)
+    except NoCloudEvent as error:
+        raise _Fault("INVALID_EVENT", f"This is no CloudEvent: {error}", reason=str(error)) from error
+    return _Line(*translation[:-1], stream_id=stream_id or translation.stream_id)
 
 
 def _check_event_id(event_id: str) -> None:
@@ -601,8 +762,7 @@ def _raise_fault(fault: _Fault) -> NoReturn:
 def _for_all(errors: Sequence[EventError], total: int) -> Invalid:
     """One error for a batch: too large when that is all that is wrong with it."""
     if all(error.code == "PAYLOAD_TOO_LARGE" for error in errors):
-        told = [msgspec.structs.asdict(error) for error in errors[:ERRORS_TOLD]]
-        return TooLarge(f"{len(errors)} of {total} events are too large, and none was stored", errors=told)
+        return TooLarge(f"{len(errors)} of {total} events are too large, and none was stored", errors=told(errors))
     wrong = InvalidEvents(errors, total)
     if all(error.code == "INVALID_TIMESTAMP" for error in errors):
         return InvalidTimestamp(wrong.message, **wrong.details)

@@ -9,6 +9,7 @@ import msgspec
 from mainstem.clock import Clock
 from mainstem.errors import Invalid, Unavailable
 from mainstem.events.model import Topic
+from mainstem.events.schemas import SchemaViolation, compiled
 from mainstem.events.topics import Topics
 from mainstem.identity import Action, Directory, Principal
 from mainstem.ids import AccountId, TopicId
@@ -140,6 +141,9 @@ class Messages:
                 answered(topic, result)
 
         data = _encode(_Pushed(text, account, name))
+        if topic.schema is not None and (error := compiled(topic.schema).error(data, 0)) is not None:
+            answered(topic, SchemaViolation([error], 1))
+            return
         self._log.submit(topic.id, Draft(ts_us, MESSAGE_TYPE, data), 0, done)
 
     # Out

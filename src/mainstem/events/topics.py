@@ -1,6 +1,7 @@
 """Topics: made, found, changed and dropped, each by somebody who may."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ from mainstem.events.model import (
     RETENTION_DAYS_MAX,
     SCHEMA_BYTES_MAX,
     Activity,
+    EventError,
+    SchemaCheck,
     Topic,
     TopicChanges,
     TopicDefaults,
@@ -29,12 +32,16 @@ from mainstem.events.model import (
     TopicStatus,
     check_topic_name,
 )
+from mainstem.events.schemas import compiled
 from mainstem.identity import Action, Directory, Principal, Right, Scope, Verdict, decide, require
 from mainstem.ids import TopicId
 from mainstem.storage import Log, Records
 
 ACTIVE_WITHIN_S = 300
 _WRITERS_REMEMBERED = 100_000
+_SCHEMA_CHECK_S = 2.0
+_EVENTS_CHECKED_AT_ONCE = 2_000
+_BROKEN_EVENTS_TOLD = 10
 
 
 class Topics:
@@ -165,14 +172,16 @@ class Topics:
             page.append(topic)
         return TopicPage(page, None)
 
-    async def update(self, principal: Principal, name: str, changes: TopicChanges) -> Topic:
-        """Change what is set in `changes`; the topic as it is afterwards."""
+    async def update(self, principal: Principal, name: str, changes: TopicChanges, *, dry_run: bool = False) -> Topic:
+        """Change what is set in `changes`; the topic as it is afterwards, or with `dry_run` as it would be."""
         _check(changes)
         values = {
             field: value for field, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET
         }
         async with self._changing:
             topic = await self._for(principal, Action.MANAGE, name)
+            if dry_run:
+                return msgspec.structs.replace(topic, **values)
             if values:
                 async with self._records.begin() as tx:
                     await tx.execute(update(tables.topics).where(tables.topics.c.id == topic.id).values(**values))
@@ -180,6 +189,29 @@ class Topics:
                 self._remember(topic)
                 self._writable.clear()
         return topic
+
+    async def check_schema(self, principal: Principal, name: str, text: bytes) -> SchemaCheck:
+        """Hold a schema against the events that a topic keeps, the newest first, for two seconds at most.
+
+        For those who may change it. Raises InvalidSchema.
+        """
+        topic = await self._for(principal, Action.MANAGE, name)
+        schema = compiled(text)
+        state = self._log.state(topic.id)
+        checked, broken, examples = 0, 0, list[EventError]()
+        until = time.monotonic() + _SCHEMA_CHECK_S
+        end = state.next_idx
+        while end > state.first_idx and time.monotonic() < until:
+            begin = max(state.first_idx, end - _EVENTS_CHECKED_AT_ONCE)
+            rows = await self._log.read(topic.id, begin, end - begin)
+            for row in reversed(rows):
+                if not schema.allows(row.data) and (error := schema.error(row.data, row.seq)) is not None:
+                    broken += 1
+                    if len(examples) < _BROKEN_EVENTS_TOLD:
+                        examples.append(error)
+            checked += len(rows)
+            end = begin
+        return SchemaCheck(checked, broken, end <= state.first_idx, examples)
 
     async def delete(self, principal: Principal, name: str) -> None:
         """Drop a topic with its events and everybody's rights on it, for good.
@@ -330,6 +362,8 @@ def _check(wanted: TopicDraft | TopicChanges) -> None:
         raise Invalid(f"A description has at most {DESCRIPTION_CHARACTERS_MAX} characters", field="description")
     if isinstance(wanted.schema, bytes) and len(wanted.schema) > SCHEMA_BYTES_MAX:
         raise Invalid(f"A schema has at most {SCHEMA_BYTES_MAX} bytes", field="schema")
+    if isinstance(wanted.schema, bytes):
+        compiled(wanted.schema)
     if isinstance(wanted.retention_days, int) and not 1 <= wanted.retention_days <= RETENTION_DAYS_MAX:
         raise Invalid(f"retention_days is 1 to {RETENTION_DAYS_MAX}, or null for ever", field="retention_days")
     if isinstance(wanted.retention_bytes, int) and wanted.retention_bytes < RETENTION_BYTES_MIN:

@@ -4,9 +4,10 @@ An event costs a fifth as much as columns than as an object, and the same buffer
 Arrow tables and the Parquet files, so nothing is encoded twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -64,6 +65,10 @@ class Text:
 
     def __getitem__(self, row: int) -> bytes:
         return self.utf8[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        utf8, offsets = self.utf8, self.offsets.tolist()
+        return (utf8[begin:end] for begin, end in pairwise(offsets))
 
     def arrow(self, *, empty_is_null: bool = False) -> pa.Array:
         count = len(self.offsets) - 1

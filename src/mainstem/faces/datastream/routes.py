@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from mainstem.errors import Denied, Invalid, MainstemError, Unauthenticated, Unavailable
 from mainstem.events import Condition, Form, Ingest, InvalidQuery, Probe, Queries, Topics
-from mainstem.faces.datastream import wire
+from mainstem.faces.datastream import cloudevents, wire
 from mainstem.http import (
     JSON,
     Answer,
@@ -31,6 +31,15 @@ from mainstem.ids import event_id
 from mainstem.telemetry import PROMETHEUS_MEDIA_TYPE, Metrics
 
 NDJSON = "application/x-ndjson"
+ARROW = "application/vnd.apache.arrow.stream"
+
+_FORMS = {
+    JSON: Form.JSON,
+    NDJSON: Form.NDJSON,
+    cloudevents.STRUCTURED: Form.CLOUDEVENT,
+    cloudevents.BATCH: Form.CLOUDEVENTS,
+    ARROW: Form.ARROW,
+}
 
 _IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
@@ -40,6 +49,7 @@ _IDEMPOTENCY_KEY = Header(
 _STREAM_ERRORS = ("INVALID_STREAM_ID",)
 _INGEST_ERRORS = (
     "INVALID_EVENT",
+    "SCHEMA_VIOLATION",
     "INVALID_TIMESTAMP",
     "INVALID_STREAM_ID",
     "IDEMPOTENCY_IN_PROGRESS",
@@ -125,15 +135,15 @@ class DataStream:
     # Ingestion
 
     async def ingest_events(self, call: Call) -> Answer:
-        if call.media_type == NDJSON:
-            return await self.ingest_batch(call)
         started = time.perf_counter()
-        _only_json(call)
+        form = _form(call)
+        if form not in (Form.JSON, Form.CLOUDEVENT):
+            return await self.ingest_batch(call)
         query = call.query(wire.IngestQuery)
-        body = await call.body()
+        body = await _body(call, form)
         with self._counting_refusals(body, query):
             accepted = await self._ingest.one(
-                call.caller, body, stream_id=query.stream_id or None, key=_idempotency_key(call)
+                call.caller, body, form=form, stream_id=query.stream_id or None, key=_idempotency_key(call)
             )
         return json_answer(
             wire.AcceptedOut(
@@ -147,11 +157,11 @@ class DataStream:
 
     async def ingest_batch(self, call: Call) -> Answer:
         started = time.perf_counter()
-        form = Form.NDJSON if call.media_type == NDJSON else Form.JSON
-        if form is Form.JSON:
-            _only_json(call)
+        form = _form(call)
         query = call.query(wire.IngestQuery)
-        body = await call.body()
+        body = await _body(call, form)
+        if form is Form.CLOUDEVENT:
+            form, body = Form.CLOUDEVENTS, b"[%b]" % body
         with self._counting_refusals(body, query):
             batch = await self._ingest.many(
                 call.caller,
@@ -193,8 +203,16 @@ class DataStream:
         return json_answer(wire.stream_out(await self._topics.get(call.caller, call.path("stream_id"))))
 
     async def update_stream(self, call: Call) -> Answer:
+        """A new schema is held against what is stored before it counts."""
+        dry_run = call.query(wire.UpdateStreamQuery).dry_run
         changes = (await call.json(wire.StreamPatch)).changes()
-        return json_answer(wire.stream_out(await self._topics.update(call.caller, call.path("stream_id"), changes)))
+        name = call.path("stream_id")
+        await self._topics.update(call.caller, name, changes, dry_run=True)
+        check = None
+        if isinstance(changes.schema, bytes):
+            check = await self._topics.check_schema(call.caller, name, changes.schema)
+        topic = await self._topics.update(call.caller, name, changes, dry_run=dry_run)
+        return json_answer(wire.stream_out(topic, check))
 
     async def delete_stream(self, call: Call) -> Answer:
         name = call.path("stream_id")
@@ -289,12 +307,19 @@ def _routes(face: DataStream) -> list[Route]:
             name="ingest_events",
             summary="Send one event",
             description="The answer comes when the event is synced to disk and can be read. With "
-            f"`Content-Type: {NDJSON}` the body is a batch, one event a line.",
+            f"`Content-Type: {NDJSON}` the body is a batch, one event a line. CloudEvents are taken structured, in "
+            "batches, and in binary mode (`ce-*` headers).",
             tag="Ingestion",
             scope=Scope.EVENTS_WRITE,
             query=wire.IngestQuery,
             headers=[_IDEMPOTENCY_KEY],
-            bodies={JSON: wire.SingleIn, NDJSON: str},
+            bodies={
+                JSON: wire.SingleIn,
+                NDJSON: str,
+                cloudevents.STRUCTURED: wire.CloudEventIn,
+                cloudevents.BATCH: list[wire.CloudEventIn],
+                ARROW: bytes,
+            },
             replies={200: Reply("Durable and readable", [wire.AcceptedOut, wire.BatchOut])},
             errors=_INGEST_ERRORS,
             handler=face.ingest_events,
@@ -304,12 +329,19 @@ def _routes(face: DataStream) -> list[Route]:
             path="/v2/ingest/batch",
             name="ingest_batch",
             summary="Send many events of one stream",
-            description="All or nothing, unless `partial=true`.",
+            description="All or nothing, unless `partial=true`. An Arrow body has the columns `event_type`, `data`"
+            " (JSON text) and, if you like, `timestamp`, `metadata` and `event_id`; its stream is `?stream_id=`.",
             tag="Ingestion",
             scope=Scope.EVENTS_WRITE,
             query=wire.IngestQuery,
             headers=[_IDEMPOTENCY_KEY],
-            bodies={JSON: wire.BatchIn, NDJSON: str},
+            bodies={
+                JSON: wire.BatchIn,
+                NDJSON: str,
+                cloudevents.STRUCTURED: wire.CloudEventIn,
+                cloudevents.BATCH: list[wire.CloudEventIn],
+                ARROW: bytes,
+            },
             replies={200: Reply("Durable and readable", [wire.BatchOut])},
             errors=_INGEST_ERRORS,
             handler=face.ingest_batch,
@@ -380,8 +412,11 @@ def _routes(face: DataStream) -> list[Route]:
             summary="Change a stream's settings",
             tag="Streams",
             scope=Scope.STREAMS_MANAGE,
+            description="With a new `schema` the answer tells how many of the stored events break it, the newest "
+            "first, as many as can be looked at in two seconds.",
+            query=wire.UpdateStreamQuery,
             bodies={JSON: wire.StreamPatch},
-            replies={200: Reply("The stream as it is now", [wire.StreamOut])},
+            replies={200: Reply("The stream as it is now, or would be", [wire.StreamOut])},
             errors=_STREAM_ERRORS,
             handler=face.update_stream,
         ),
@@ -524,13 +559,23 @@ def _routes(face: DataStream) -> list[Route]:
     ]
 
 
-def _only_json(call: Call) -> None:
-    if call.media_type != JSON:
+def _form(call: Call) -> Form:
+    """How the body is written, by its Content-Type. Raises UnsupportedMediaType."""
+    if cloudevents.is_binary(call):
+        return Form.CLOUDEVENT
+    form = _FORMS.get(call.media_type)
+    if form is None:
         raise UnsupportedMediaType(
             f"Send events as {JSON} or {NDJSON}, and say so in Content-Type",
-            accepted=[JSON, NDJSON],
+            accepted=list(_FORMS),
             content_type=call.media_type or None,
         )
+    return form
+
+
+async def _body(call: Call, form: Form) -> bytes:
+    body = await call.body()
+    return cloudevents.structured(call, body) if form is Form.CLOUDEVENT and cloudevents.is_binary(call) else body
 
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')

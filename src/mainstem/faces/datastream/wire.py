@@ -37,6 +37,8 @@ from mainstem.events import (
     Page,
     PageRequest,
     Row,
+    SchemaCheck,
+    SchemaViolation,
     TooLarge,
     Topic,
     TopicChanges,
@@ -68,6 +70,7 @@ ERRORS: Mapping[type[MainstemError], tuple[int, str]] = {
     InvalidEvent: (400, "INVALID_EVENT"),
     InvalidEvents: (400, "INVALID_EVENT"),
     InvalidQuery: (400, "INVALID_QUERY"),
+    SchemaViolation: (400, "SCHEMA_VIOLATION"),
     Invalid: (400, "INVALID_REQUEST"),
     Unauthenticated: (401, "UNAUTHENTICATED"),
     Denied: (403, "PERMISSION_DENIED"),
@@ -208,8 +211,26 @@ class BatchIn(msgspec.Struct, kw_only=True):
     events: Annotated[list[EventIn], Meta(min_length=1)]
 
 
+class CloudEventIn(msgspec.Struct, kw_only=True):
+    """A CloudEvent 1.0. Other attributes are kept, too, as metadata; `streamid` names the stream."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, Meta(min_length=1)]
+    source: Annotated[str, Meta(min_length=1)]
+    type: EventType
+    time: Time | UnsetType = UNSET
+    data: Any | UnsetType = UNSET
+    data_base64: str | UnsetType = UNSET
+    streamid: StreamId | UnsetType = UNSET
+
+
 class IngestQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    stream_id: Annotated[str, Meta(description="The stream of NDJSON lines that name none")] | UnsetType = UNSET
+    stream_id: (
+        Annotated[
+            str, Meta(description="The stream of NDJSON lines that name none, of CloudEvents, and of Arrow bodies")
+        ]
+        | UnsetType
+    ) = UNSET
     partial: Annotated[bool, Meta(description="Store the good events of a body and report the others")] = False
     ids: Annotated[bool, Meta(description="Tell the id of every event")] = False
 
@@ -239,6 +260,7 @@ class EventErrorOut(msgspec.Struct):
     index: int
     code: str
     message: str
+    path: str | UnsetType = UNSET
 
 
 class BatchOut(msgspec.Struct, kw_only=True):
@@ -263,7 +285,7 @@ def batch_out(batch: Batch, elapsed_ms: float, *, with_ids: bool) -> BatchOut:
         rejected=batch.rejected,
         first_event_id=None if batch.first_seq is None else event_id(batch.first_seq),
         last_event_id=None if batch.last_seq is None else event_id(batch.last_seq),
-        errors=[EventErrorOut(error.index, error.code, error.message) for error in batch.errors],
+        errors=[EventErrorOut(error.index, error.code, error.message, error.path or UNSET) for error in batch.errors],
         processing_time_ms=elapsed_ms,
         event_ids=[event_id(seq) for seq in batch.seqs] if with_ids else UNSET,
     )
@@ -322,6 +344,25 @@ def _schema_text(schema: dict[str, Any] | bool | None) -> bytes | None:
     return None if schema is None else msgspec.json.encode(schema)
 
 
+class UpdateStreamQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    dry_run: Annotated[bool, Meta(description="Change nothing, only tell what would be")] = False
+
+
+class BrokenEventOut(msgspec.Struct, kw_only=True):
+    event_id: str
+    path: str
+    message: str
+
+
+class SchemaCheckOut(msgspec.Struct, kw_only=True):
+    """How the stored events stand to a new schema."""
+
+    checked: Annotated[int, Meta(description="Events looked at, the newest first")]
+    violations: int
+    complete: Annotated[bool, Meta(description="All events were looked at")]
+    examples: Annotated[list[BrokenEventOut], Meta(description="The newest that break it, at most ten")]
+
+
 class StreamOut(msgspec.Struct, kw_only=True):
     stream_id: str
     description: str
@@ -331,6 +372,7 @@ class StreamOut(msgspec.Struct, kw_only=True):
     dedupe_window_s: int
     paused: bool
     created_at: Time
+    schema_check: SchemaCheckOut | UnsetType = UNSET
 
 
 class StreamList(msgspec.Struct):
@@ -368,7 +410,7 @@ class StatusOut(msgspec.Struct, kw_only=True):
     lag_seconds: float
 
 
-def stream_out(topic: Topic) -> StreamOut:
+def stream_out(topic: Topic, check: SchemaCheck | None = None) -> StreamOut:
     return StreamOut(
         stream_id=topic.name,
         description=topic.description,
@@ -378,6 +420,19 @@ def stream_out(topic: Topic) -> StreamOut:
         dedupe_window_s=topic.dedupe_window_s,
         paused=topic.paused,
         created_at=format_time(topic.created_us),
+        schema_check=UNSET if check is None else _schema_check_out(check),
+    )
+
+
+def _schema_check_out(check: SchemaCheck) -> SchemaCheckOut:
+    return SchemaCheckOut(
+        checked=check.checked,
+        violations=check.broken,
+        complete=check.complete,
+        examples=[
+            BrokenEventOut(event_id=event_id(example.index), path=example.path or "data", message=example.message)
+            for example in check.examples
+        ],
     )
 
 
