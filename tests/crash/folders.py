@@ -14,7 +14,7 @@ from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
 ORDERS, CLICKS = TopicId(1), TopicId(2)
 TOPICS = [ORDERS, CLICKS, TopicId(3)]
 WINDOW_S = 3_600
-OPTIONS = LogOptions(segment_events=1_000_000, disk_free_bytes_min=0, maintain_every_s=3_600, compaction_events=100)
+OPTIONS = LogOptions(segment_events=1_000_000, disk_free_bytes_min=0, maintain_every_s=3_600, compaction_events=10_000)
 
 
 def note_key(number: int) -> bytes:

@@ -1,53 +1,94 @@
 """What the log knows of its sealed segments: a small SQLite file beside them.
 
-It is derived: `rebuild.py` makes it anew from the segments themselves where it is lost. One connection under a lock
-serves all threads; nothing here is called on the event loop but the cheap look-ups that say so.
+It is derived: `recovery.py` makes it anew from the segments themselves where it is lost or damaged. SQLite has no
+checksums, so each row has one of its own. One connection under a lock serves all threads; nothing here is called on
+the event loop but the cheap look-ups that say so.
 """
 
 import json
 import sqlite3
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path as FilePath
 from typing import Any
 
 from mainstem.storage.embedded.log.frame import Noted
 from mainstem.storage.ports import Note, Path, Receipt
 
-_SCHEMA = """
+_COLUMNS = {
+    "segments": "file, first_seq, next_seq, rows, size, raw_bytes, crc, leaves, state, reason",
+    "extents": "topic, file, row_start, rows, first_idx, min_ts, max_ts, min_arrived, max_arrived, types",
+    "topics": "topic, next_idx, first_idx, last_ts, last_arrived, dropped",
+    "notes": "key, value, first_seq, first_idx, count, repeats, expires",
+    "runs": "file, first_seq, next_seq, last_arrived",
+    "leaf_uses": "topic, path, uses",
+    "facts": "name, value",
+}
+_CHECKED = {
+    table: f"sum_of_row integer generated always as (checksum({columns})) stored" for table, columns in _COLUMNS.items()
+}
+_SCHEMA = f"""
 create table if not exists segments (
     file text primary key, first_seq integer not null, next_seq integer not null, rows integer not null,
     size integer not null, raw_bytes integer not null, crc integer not null, leaves text not null,
-    state text not null, reason text not null
+    state text not null, reason text not null, {_CHECKED["segments"]}
 ) strict;
 create table if not exists extents (
     topic integer not null, file text not null references segments on delete cascade, row_start integer not null,
     rows integer not null, first_idx integer not null, min_ts integer not null, max_ts integer not null,
-    min_arrived integer not null, max_arrived integer not null, types text,
+    min_arrived integer not null, max_arrived integer not null, types text, {_CHECKED["extents"]},
     primary key (topic, file)
 ) strict, without rowid;
 create index if not exists extents_by_file on extents (file);
 create table if not exists topics (
     topic integer primary key, next_idx integer not null, first_idx integer not null,
-    last_ts integer, last_arrived integer, dropped integer not null default 0
+    last_ts integer, last_arrived integer, dropped integer not null default 0, {_CHECKED["topics"]}
 ) strict;
 create table if not exists notes (
     key blob primary key, value blob not null, first_seq integer not null, first_idx integer not null,
-    count integer not null, repeats text not null, expires integer not null
+    count integer not null, repeats text not null, expires integer not null, {_CHECKED["notes"]}
 ) strict, without rowid;
 create index if not exists notes_by_expiry on notes (expires);
 create table if not exists runs (
-    file text primary key, first_seq integer not null, next_seq integer not null, last_arrived integer not null
+    file text primary key, first_seq integer not null, next_seq integer not null, last_arrived integer not null,
+    {_CHECKED["runs"]}
 ) strict;
 create table if not exists leaf_uses (
-    topic integer not null, path text not null, uses integer not null, primary key (topic, path)
+    topic integer not null, path text not null, uses integer not null, {_CHECKED["leaf_uses"]},
+    primary key (topic, path)
 ) strict, without rowid;
-create table if not exists facts (name text primary key, value integer not null) strict;
+create table if not exists facts (name text primary key, value integer not null, {_CHECKED["facts"]}) strict;
 """
+
+_MEANWHILE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+}
+"""Errors that say nothing about the file's content."""
+
+
+class Damaged(Exception):
+    """The file is no sound catalogue."""
+
+
+NOTE_LIFE_S = 24 * 3_600
+"""How long notes are kept."""
+
+
+class Fact(StrEnum):
+    NEXT_SEQ = "next_seq"
+    FORGOTTEN_UNTIL = "forgotten_until"
 
 
 class State(StrEnum):
@@ -125,21 +166,40 @@ class Run:
 
 
 class Catalog:
-    """Raises sqlite3.DatabaseError on opening a file that is not sound."""
+    """Raises Damaged on opening a file that is not sound, sqlite3.Error when it cannot be opened now."""
 
     def __init__(self, path: FilePath) -> None:
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        run = self._database.execute
-        run("pragma journal_mode = wal")
-        run("pragma synchronous = full")
-        run("pragma foreign_keys = on")
-        self._database.executescript(_SCHEMA)
-        if run("pragma quick_check(1)").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("the catalogue fails its own check")
+        self._database = _connected(path)
         self._segments: dict[str, Segment] = {}  # replaced, never changed, so that reading needs no lock
         self._extents: dict[int, tuple[Placed, ...]] = {}
-        self._load_segments()
+        try:
+            run = self._database.execute
+            run("pragma journal_mode = wal")
+            run("pragma synchronous = full")
+            run("pragma foreign_keys = on")
+            self._database.executescript(_SCHEMA)
+            self._check()
+            self._load_segments()
+        except Damaged:
+            self._database.close()
+            raise
+        except sqlite3.Error as error:
+            self._database.close()
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _MEANWHILE:
+                raise
+            raise Damaged(str(error)) from error
+
+    def _check(self) -> None:
+        """Tables, indexes and rows are as they were written. Some µs a row."""
+        if _schema_of(self._database) != _expected_schema():
+            raise Damaged("its tables are not as they should be")
+        if (answer := self._database.execute("pragma integrity_check(1)").fetchone()) != ("ok",):
+            raise Damaged(str(answer[0]))
+        for table, columns in _COLUMNS.items():
+            wrong = f"select count(*) from {table} where sum_of_row is not checksum({columns})"
+            if self._database.execute(wrong).fetchone() != (0,):
+                raise Damaged(f"a row of {table} fails its checksum")
 
     def close(self) -> None:
         with self._lock:
@@ -222,11 +282,14 @@ class Catalog:
             for topic, next_idx, first_idx, last_ts, last_arrived, dropped in rows
         ]
 
+    def fact(self, name: Fact, default: int) -> int:
+        with self._lock:
+            row = self._database.execute("select value from facts where name = ?", (name.value,)).fetchone()
+        return int(row[0]) if row else default
+
     def next_seq(self) -> int:
         """Everything below is sealed, or past retention; 1 at first."""
-        with self._lock:
-            row = self._database.execute("select value from facts where name = 'next_seq'").fetchone()
-        return int(row[0]) if row else 1
+        return self.fact(Fact.NEXT_SEQ, 1)
 
     def runs(self) -> list[Run]:
         with self._lock:
@@ -279,7 +342,24 @@ class Catalog:
             self._forget_dropped()
             if run is not None:
                 self._insert_run(run)
-            self._set_next_seq(next_seq)
+            self._set_fact(Fact.NEXT_SEQ, next_seq)
+
+    def fill_gap(
+        self,
+        missing: Segment,
+        made: Sequence[tuple[Segment, Sequence[Extent]]],
+        standings: Iterable[Standing],
+        run: Run | None,
+    ) -> None:
+        """Put what was restored in the place of what was missing."""
+        with self._lock, self._transaction():
+            self._delete_segment(missing.file)
+            for segment, extents in made:
+                self._insert(segment, extents)
+            self._put_standings(standings)
+            self._forget_dropped()
+            if run is not None:
+                self._insert_run(run)
 
     def replace(self, old: Sequence[Segment], sealed: Sequence[tuple[Segment, Sequence[Extent]]]) -> None:
         """Put segments with the same events (those that are still kept) in the place of others."""
@@ -352,9 +432,9 @@ class Catalog:
         with self._lock, self._transaction():
             self._database.execute("delete from notes where expires < ?", (now_us,))
 
-    def set_next_seq(self, next_seq: int) -> None:
+    def set_fact(self, name: Fact, value: int) -> None:
         with self._lock, self._transaction():
-            self._set_next_seq(next_seq)
+            self._set_fact(name, value)
 
     # Leaves: which JSON paths queries ask for
 
@@ -438,7 +518,7 @@ class Catalog:
     def _put_standings(self, standings: Iterable[Standing]) -> None:
         self._database.executemany(
             "insert into topics values (?, ?, ?, ?, ?, ?) on conflict do update set next_idx = excluded.next_idx,"
-            " last_ts = excluded.last_ts, last_arrived = excluded.last_arrived",
+            " last_ts = excluded.last_ts, last_arrived = excluded.last_arrived where excluded.next_idx > next_idx",
             [
                 (item.topic, item.next_idx, item.first_idx, item.last_ts, item.last_arrived, int(item.dropped))
                 for item in standings
@@ -450,8 +530,29 @@ class Catalog:
             "insert or replace into runs values (?, ?, ?, ?)", (run.file, run.first_seq, run.next_seq, run.last_arrived)
         )
 
-    def _set_next_seq(self, next_seq: int) -> None:
-        self._database.execute("insert or replace into facts values ('next_seq', ?)", (next_seq,))
+    def _set_fact(self, name: Fact, value: int) -> None:
+        self._database.execute("insert or replace into facts values (?, ?)", (name.value, value))
+
+
+def _connected(path: FilePath | str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    database.create_function("checksum", -1, _checksum, deterministic=True)
+    return database
+
+
+def _checksum(*values: object) -> int:
+    return zlib.crc32(repr(values).encode())
+
+
+@cache
+def _expected_schema() -> list[tuple[str, ...]]:
+    with closing(_connected(":memory:")) as database:
+        database.executescript(_SCHEMA)
+        return _schema_of(database)
+
+
+def _schema_of(database: sqlite3.Connection) -> list[tuple[str, ...]]:
+    return database.execute("select type, name, tbl_name, sql from sqlite_schema order by name").fetchall()
 
 
 def _extent(row: Sequence[Any]) -> Extent:

@@ -19,6 +19,9 @@ class Layout:
     def wal_file(self, first_seq: int) -> FilePath:
         return self.wal / f"{first_seq:020d}.wal"
 
+    def run_files(self) -> list[FilePath]:
+        return sorted(self.dedupe.glob("*.ids"))
+
     def wal_files(self) -> list[FilePath]:
         """In sequence order."""
         return sorted(self.wal.glob("*.wal"))
@@ -31,3 +34,13 @@ class Layout:
 
 def first_seq_of(wal_file: FilePath) -> int:
     return int(wal_file.stem)
+
+
+def aside_name(wal_file: FilePath, offset: int) -> str:
+    """What a write-ahead file that is damaged from a byte on is called in quarantine."""
+    return f"{wal_file.stem}+{offset}.wal"
+
+
+def is_of(wal_file: FilePath, aside: str) -> bool:
+    """Whether this is the name in quarantine of damage to that file."""
+    return aside.startswith(f"{wal_file.stem}+")

@@ -19,11 +19,11 @@ import msgspec
 import numpy as np
 import structlog
 
-from mainstem.clock import SECOND_US, Clock, system_clock
+from mainstem.clock import SECOND_US, Clock, rfc3339, system_clock
 from mainstem.errors import Exhausted, MainstemError, Unavailable
 from mainstem.ids import TopicId
 from mainstem.storage.columns import Chunk, Draft, Drafts, Row, Text
-from mainstem.storage.embedded.log.catalog import Catalog, Placed, State
+from mainstem.storage.embedded.log.catalog import NOTE_LIFE_S, Catalog, Placed, State
 from mainstem.storage.embedded.log.dedupe import EventIds, Seen, digest
 from mainstem.storage.embedded.log.frame import Noted
 from mainstem.storage.embedded.log.layout import Layout
@@ -48,9 +48,6 @@ from mainstem.storage.ports import (
 )
 
 _log = structlog.get_logger("mainstem.log")
-
-NOTE_LIFE_S = 24 * 3_600
-"""How long notes are kept."""
 
 _PENDING_BYTES_MAX = 128 << 20
 _NO_REPEATS: dict[int, int] = {}
@@ -120,6 +117,7 @@ class EmbeddedLog:
         self._ids.newest = [generation.ids for generation in self._generations]
         self._ids.runs = recovered.runs
         self._tail_cut_bytes = recovered.tail_cut_bytes
+        self._forgotten_until = recovered.forgotten_until
 
         self._watchers: dict[TopicId, list[Callable[[int], None]]] = {}
         self._singles: list[_Single] = []
@@ -745,6 +743,12 @@ class EmbeddedLog:
             )
         if self._seal_trouble is not None:
             return Health(Condition.DEGRADED, f"Events cannot be sealed: {self._seal_trouble}.")
+        if self._clock() < self._forgotten_until:
+            return Health(
+                Condition.DEGRADED,
+                "The log's catalogue was lost or damaged and has been made anew. No event is missing for it, but the"
+                f" Idempotency-Keys of before are forgotten. This is said until {rfc3339(self._forgotten_until)}.",
+            )
         return Health(Condition.HEALTHY)
 
     @property

@@ -4,20 +4,30 @@ import mmap
 import os
 import re
 import shutil
-import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 
 import numpy as np
 import structlog
 
-from mainstem.storage.columns import Chunk
+from mainstem.clock import SECOND_US
 from mainstem.storage.embedded.log import segments
-from mainstem.storage.embedded.log.catalog import Catalog, Extent, Segment, Standing, State
+from mainstem.storage.embedded.log.catalog import (
+    NOTE_LIFE_S,
+    Catalog,
+    Damaged,
+    Extent,
+    Fact,
+    Run,
+    Segment,
+    Standing,
+    State,
+)
 from mainstem.storage.embedded.log.dedupe import RunFile, Seen, collect, digest, write_run
 from mainstem.storage.embedded.log.frame import Flaw, Frame, find_next, scan
-from mainstem.storage.embedded.log.layout import Layout, first_seq_of
+from mainstem.storage.embedded.log.layout import Layout, aside_name, first_seq_of, is_of
 from mainstem.storage.embedded.log.tail import Generation
 from mainstem.storage.embedded.log.topics import TopicLine
 
@@ -37,62 +47,108 @@ class Recovered:
     tail_cut_bytes: int = 0
     tail_size: int = 0
     """Bytes in the last generation's file."""
+    forgotten_until: int = 0
+    """Until when (µs) notes may be missing, for only a catalogue that is lost knew them; 0: none is."""
 
 
 def recover(layout: Layout, now_us: int) -> tuple[Catalog, Recovered]:
-    """Read what is there, cut a torn tail, set damage aside. Raises OSError."""
+    """Read what is there, cut a torn tail, set damage aside. Raises OSError or sqlite3.Error."""
     layout.make()
     layout.remove_temporary()
-    catalog = _open_catalog(layout)
+    catalog, reason = _open_catalog(layout)
+    if reason:
+        catalog.set_fact(Fact.FORGOTTEN_UNTIL, now_us + NOTE_LIFE_S * SECOND_US)
+        _adopt_quarantine(layout, catalog)
+        _adopt_runs(layout, catalog)
     _adopt_segments(layout, catalog)
     _restore(layout, catalog)
-    recovered = Recovered({item.topic: TopicLine.of(item) for item in catalog.standings()}, catalog.next_seq())
+    _fill_gaps(layout, catalog)
+    # Of what is missing the numbers were given as well.
+    next_seq = max([catalog.next_seq(), *(segment.next_seq for segment in catalog.segments())])
+    recovered = Recovered({item.topic: TopicLine.of(item) for item in catalog.standings()}, next_seq)
+    recovered.forgotten_until = catalog.fact(Fact.FORGOTTEN_UNTIL, 0)
     for topic, size in catalog.sizes().items():
         recovered.topics.setdefault(topic, TopicLine()).bytes = size
     recovered.runs = _open_runs(layout, catalog)
-    _replay_files(layout, catalog, recovered, now_us)
+    _replay_files(layout, catalog, recovered)
     return catalog, recovered
 
 
 # The catalogue and the segments
 
 
-def _open_catalog(layout: Layout) -> Catalog:
+def _open_catalog(layout: Layout) -> tuple[Catalog, str]:
+    """The catalogue, and why it had to be made anew, if so."""
+    there = layout.catalog.exists()
     try:
-        return Catalog(layout.catalog)
-    except sqlite3.DatabaseError as error:
-        _log.error("the log's catalogue is damaged and is made anew", reason=str(error))
+        catalog = Catalog(layout.catalog)
+    except Damaged as error:
+        reason = f"its catalogue was damaged: {error}"
         for file in layout.folder.glob("catalog.sqlite*"):
             file.replace(layout.quarantine / file.name)
-        return Catalog(layout.catalog)
+        catalog = Catalog(layout.catalog)
+    else:
+        used = layout.wal_files() or any(layout.segments.glob("*.parquet"))
+        reason = "its catalogue was lost" if used and not there else ""
+    if reason:
+        _log.error("the log's catalogue is made anew", reason=reason)
+    return catalog, reason
+
+
+def _adopt_quarantine(layout: Layout, catalog: Catalog) -> None:
+    """A new catalogue must not keep quiet about what an old one knew to be missing."""
+    for path in sorted(layout.quarantine.iterdir()):
+        if path.suffix == ".parquet":
+            _remember(catalog, path, segments.range_of(path.name), segments.checksum_in(path.name))
+        elif path.suffix == ".wal":
+            first_seq = int(path.stem.split("+")[0])
+            _remember(catalog, path, (first_seq, first_seq), 0)
+
+
+def _remember(catalog: Catalog, path: FilePath, within: tuple[int, int], crc: int) -> None:
+    first_seq, next_seq = within
+    reason = "it was in quarantine when the catalogue was made anew"
+    size = path.stat().st_size
+    catalog.add_quarantined(
+        Segment(path.name, first_seq, next_seq, 0, size, 0, crc, frozenset(), State.QUARANTINED, reason)
+    )
 
 
 def _adopt_segments(layout: Layout, catalog: Catalog) -> None:
     """Take up segments that the catalogue does not know (it was lost, or is from a backup); delete left-overs."""
-    known = [(segment.first_seq, segment.next_seq) for segment in catalog.segments()]
     sealed_below = catalog.next_seq()
     replayed_from = min((seq for seq in map(first_seq_of, layout.wal_files()) if seq >= sealed_below), default=None)
+    known = [(segment.first_seq, segment.next_seq) for segment in catalog.segments(State.SOUND)]
     unknown = [path for path in layout.segments.glob("*.parquet") if catalog.segment(path.name) is None]
-    adopted: list[tuple[Segment, list[Extent]]] = []
     # The widest first: where a compaction was cut short, its result holds what the others hold.
     for path in sorted(unknown, key=lambda path: _width(path.name), reverse=True):
         first_seq, next_seq = segments.range_of(path.name)
+        gone = _gone_within(layout, catalog, first_seq, next_seq)
         covered = any(first <= first_seq and next_seq <= next_ for first, next_ in known)
         replayed = replayed_from is not None and first_seq >= replayed_from
-        if covered or replayed or first_seq < sealed_below:
+        if not gone and (covered or replayed or first_seq < sealed_below):
             path.unlink()
             continue
         try:
-            adopted.append(_described(path))
+            adopted = _described(path)
         except Exception as error:  # whatever a damaged file makes the reader raise
             _quarantine_unknown(layout, catalog, path, str(error))
+            continue
         known.append((first_seq, next_seq))
-    if not adopted:
-        return
-    adopted.sort(key=lambda item: item[0].first_seq)
-    _log.warning("segments taken up that the catalogue did not know", segments=len(adopted))
-    next_seq = max(segment.next_seq for segment, _ in adopted)
-    catalog.add_sealed(adopted, _standings_of(adopted), (), 0, None, next_seq)
+        _log.warning("a segment is taken up that the catalogue did not know", segment=path.name)
+        catalog.replace(gone, [])
+        catalog.add_sealed([adopted], _standings_of([adopted]), (), 0, None, max(next_seq, catalog.next_seq()))
+
+
+def _gone_within(layout: Layout, catalog: Catalog, first_seq: int, next_seq: int) -> list[Segment]:
+    """Segments in this range that the catalogue believes in, but whose files are not there: it is older than they."""
+    return [
+        segment
+        for segment in catalog.segments(State.SOUND)
+        if first_seq <= segment.first_seq
+        and segment.next_seq <= next_seq
+        and not (layout.segments / segment.file).exists()
+    ]
 
 
 def _width(name: str) -> int:
@@ -101,8 +157,9 @@ def _width(name: str) -> int:
 
 
 def _described(path: FilePath) -> tuple[Segment, list[Extent]]:
-    """What the catalogue should say of a segment file; reads all of it, page checksums included."""
-    rows = segments.read_table(path)
+    """What the catalogue should say of a segment file. Raises OSError when it is not sound."""
+    crc = segments.checksum_in(path.name)
+    rows = segments.read_checked(path, crc)
     first_seq, next_seq = segments.range_of(path.name)
     leaves = {_leaf_of(name) for name in rows.column_names if name.startswith("n:")}
     segment = Segment(
@@ -112,7 +169,7 @@ def _described(path: FilePath) -> tuple[Segment, list[Extent]]:
         rows=rows.num_rows,
         size=path.stat().st_size,
         raw_bytes=segments.raw_bytes_of(rows),
-        crc=segments.checksum(path),
+        crc=crc,
         leaves=frozenset(leaves),
     )
     return segment, segments.extents_of(rows)
@@ -124,25 +181,19 @@ def _leaf_of(column: str) -> str:
 
 
 def _standings_of(adopted: Iterable[tuple[Segment, list[Extent]]]) -> list[Standing]:
-    last: dict[int, Extent] = {}
-    first: dict[int, int] = {}
-    for _, extents in adopted:
-        for extent in extents:
-            last[extent.topic] = extent
-            first.setdefault(extent.topic, extent.first_idx)
-    return [
-        Standing(topic, extent.next_idx, first[topic], extent.max_ts, extent.max_arrived)
-        for topic, extent in last.items()
-    ]
+    """Where topics stand after these. What retention had dropped is not known, and what is missing may come back, so
+    indexes count from 0."""
+    last = {extent.topic: extent for _, extents in adopted for extent in extents}
+    return [Standing(topic, extent.next_idx, 0, extent.max_ts, extent.max_arrived) for topic, extent in last.items()]
 
 
 def _quarantine_unknown(layout: Layout, catalog: Catalog, path: FilePath, reason: str) -> None:
     first_seq, next_seq = segments.range_of(path.name)
-    size = path.stat().st_size
+    size, crc = path.stat().st_size, segments.checksum_in(path.name)
     path.replace(layout.quarantine / path.name)
     _log.error("a damaged segment was moved aside", segment=path.name, reason=reason)
     catalog.add_quarantined(
-        Segment(path.name, first_seq, next_seq, 0, size, 0, 0, frozenset(), State.QUARANTINED, reason)
+        Segment(path.name, first_seq, next_seq, 0, size, 0, crc, frozenset(), State.QUARANTINED, reason)
     )
 
 
@@ -150,12 +201,27 @@ def _restore(layout: Layout, catalog: Catalog) -> None:
     """Take back what the operator has put in its place again."""
     for segment in catalog.segments(State.QUARANTINED, State.LOST):
         path = layout.segments / segment.file
-        if path.exists() and segment.crc and segments.checksum(path) == segment.crc:
+        if not (segment.crc and path.exists() and segments.checksum(path) == segment.crc):
+            continue
+        if segment.rows:
             catalog.set_state(segment.file, State.SOUND, "")
-            _log.info("a segment was restored", segment=segment.file)
+        else:  # the catalogue never saw inside
+            adopted = _described(path)
+            catalog.fill_gap(segment, [adopted], _standings_of([adopted]), None)
+        _log.info("a segment was restored", segment=segment.file)
 
 
 # Event ids
+
+
+def _adopt_runs(layout: Layout, catalog: Catalog) -> None:
+    """Files of ids tell all that is to be known of them; one that does not is made anew when it is opened."""
+    for path in layout.run_files():
+        first_seq, next_seq = segments.range_of(path.name)
+        run = Run(path.name, first_seq, next_seq, last_arrived=0)
+        with suppress(OSError, ValueError):
+            run = replace(run, last_arrived=int(RunFile(layout.dedupe, run).entries.arrived_us.max()))
+        catalog.replace_runs((), run)
 
 
 def _open_runs(layout: Layout, catalog: Catalog) -> list[RunFile]:
@@ -173,7 +239,7 @@ def _open_runs(layout: Layout, catalog: Catalog) -> list[RunFile]:
             if made is not None:
                 runs.append(RunFile(layout.dedupe, made))
     files = {run.run.file for run in runs}
-    for path in layout.dedupe.glob("*.ids"):
+    for path in layout.run_files():
         if path.name not in files:
             path.unlink()
     return runs
@@ -191,25 +257,24 @@ def _ids_in_segments(layout: Layout, catalog: Catalog, first_seq: int, next_seq:
 # Write-ahead files
 
 
-def _replay_files(layout: Layout, catalog: Catalog, recovered: Recovered, now_us: int) -> None:
-    quarantined = {segment.file: segment for segment in catalog.segments(State.QUARANTINED, State.LOST)}
+def _replay_files(layout: Layout, catalog: Catalog, recovered: Recovered) -> None:
     sealed_below = catalog.next_seq()
     files = layout.wal_files()
     for path in files:
         if first_seq_of(path) < sealed_below:
-            if (missing := quarantined.get(path.name)) is not None and missing.state is State.QUARANTINED:
-                _fill_gap(layout, catalog, path, missing)
             path.unlink()
-            continue
-        _replay(layout, catalog, recovered, path, is_last=path == files[-1])
+        else:
+            _replay(layout, catalog, recovered, path, is_last=path == files[-1])
     last = recovered.generations[-1] if recovered.generations else None
-    if last is None or not last.path.exists() or recovered.tail_size < 0:
+    if last is None or recovered.tail_size < 0:
         path = layout.wal_file(recovered.next_seq)
         recovered.generations.append(Generation(path, recovered.next_seq))
         recovered.tail_size = 0
 
 
 def _replay(layout: Layout, catalog: Catalog, recovered: Recovered, path: FilePath, *, is_last: bool) -> None:
+    # The name counts as well: what came before it may all be past retention.
+    recovered.next_seq = max(recovered.next_seq, first_seq_of(path))
     generation = Generation(path, first_seq_of(path))
     data = _content(path)
     offset, size = 0, 0
@@ -278,26 +343,59 @@ def _apply(generation: Generation, recovered: Recovered, frame: Frame) -> None:
 def _set_aside(layout: Layout, catalog: Catalog, path: FilePath, offset: int, first_lost: int, next_sound: int) -> None:
     """Keep a damaged write-ahead file as it is for the operator, and remember what is missing. Done again after a
     crash it changes nothing."""
-    if catalog.segment(path.name) is not None:
+    name = aside_name(path, offset)
+    if catalog.segment(name) is not None:
         return
-    shutil.copyfile(path, layout.quarantine / path.name)
+    shutil.copyfile(path, layout.quarantine / name)
     reason = f"bytes from {offset} on fail their checksum"
     _log.error("a write-ahead file is damaged", file=path.name, reason=reason, first_lost=first_lost)
     size = path.stat().st_size
     catalog.add_quarantined(
-        Segment(path.name, first_lost, next_sound, 0, size, 0, 0, frozenset(), State.QUARANTINED, reason)
+        Segment(name, first_lost, next_sound, 0, size, 0, 0, frozenset(), State.QUARANTINED, reason)
     )
 
 
-def _fill_gap(layout: Layout, catalog: Catalog, path: FilePath, missing: Segment) -> None:
-    """The operator has put a sound copy of a damaged write-ahead file back: take from it what is missing."""
-    chunks: list[Chunk] = []
-    for step in scan(_content(path), 0):
-        if not isinstance(step.found, Frame):
+def _fill_gaps(layout: Layout, catalog: Catalog) -> None:
+    """Where the operator has put a sound copy of a damaged write-ahead file back, take from it what is missing."""
+    sealed_below = catalog.next_seq()
+    for path in layout.wal_files():
+        missing = [segment for segment in catalog.segments(State.QUARANTINED, State.LOST) if is_of(path, segment.file)]
+        if not missing or first_seq_of(path) >= sealed_below:
+            continue
+        steps = list(scan(_content(path), 0))
+        if not all(isinstance(step.found, Frame) for step in steps):
             _log.error("a restored write-ahead file is damaged as well", file=path.name)
-            return
-        if step.found.chunk is not None and missing.first_seq <= step.found.first_seq < missing.next_seq:
-            chunks.append(step.found.chunk)
+            path.replace(layout.quarantine / path.name)
+            continue
+        frames = [step.found for step in steps if isinstance(step.found, Frame)]
+        for segment in missing:
+            _fill_gap(layout, catalog, segment, frames)
+
+
+def _fill_gap(layout: Layout, catalog: Catalog, missing: Segment, frames: Sequence[Frame]) -> None:
+    chunks = [
+        frame.chunk
+        for frame in frames
+        if frame.chunk is not None and missing.first_seq <= frame.first_seq < missing.next_seq
+    ]
     made = [segments.write(layout.segments, segments.table(group), ()) for group in segments.unbroken(chunks)]
-    catalog.replace([missing], made)
-    _log.info("a write-ahead file was restored", file=path.name, events=sum(segment.rows for segment, _ in made))
+    taken = [extent for _, extents in made for extent in extents if _is_taken(catalog, extent)]
+    if taken:
+        _log.error("events cannot be restored: later ones have their indexes", file=missing.file, topic=taken[0].topic)
+        segments.delete(layout.segments, [segment.file for segment, _ in made])
+        return
+    ids: dict[bytes, Seen] = {}
+    for chunk in chunks:
+        rows = segments.table([chunk])
+        ids |= collect(*(rows.column(name).to_pylist() for name in ("topic", "event_id", "seq", "arrived")))
+    run = write_run(layout.dedupe, ids, missing.first_seq, missing.next_seq) if ids else None
+    catalog.fill_gap(missing, made, _standings_of(made), run)
+    _log.info("a write-ahead file was restored", file=missing.file, events=sum(segment.rows for segment, _ in made))
+
+
+def _is_taken(catalog: Catalog, extent: Extent) -> bool:
+    """Whether events that came after the damage were given the same indexes."""
+    return any(
+        placed.extent.first_idx < extent.next_idx and extent.first_idx < placed.extent.next_idx
+        for placed in catalog.extents(extent.topic)
+    )

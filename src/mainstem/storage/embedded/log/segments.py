@@ -37,8 +37,8 @@ def write(
 ) -> tuple[Segment, list[Extent]]:
     """Seal rows (at least one, each topic's in sequence order) into a new file; durable on return.
 
-    `within` is the sequence range it stands for, where that is more than its rows'. The name has the range and `label`,
-    so that a rewritten segment does not meet the one it replaces.
+    `within` is the sequence range it stands for, where that is more than its rows'. The name has the range; `label`, so
+    that a rewritten segment does not meet the one it replaces; and the checksum, known so without a catalogue.
     """
     seqs = rows.column("seq").to_numpy()
     first_seq, next_seq = within or (int(seqs.min()), int(seqs.max()) + 1)
@@ -61,7 +61,8 @@ def write(
         store_schema=False,
     )
     content = memoryview(buffer.getvalue())
-    name = f"{first_seq:020d}-{next_seq:020d}-{label}.parquet"
+    crc = zlib.crc32(content)
+    name = f"{first_seq:020d}-{next_seq:020d}-{label}-{crc:08x}.parquet"
     write_whole(folder / name, content)
     segment = Segment(
         file=name,
@@ -70,7 +71,7 @@ def write(
         rows=rows.num_rows,
         size=len(content),
         raw_bytes=raw_bytes,
-        crc=zlib.crc32(content),
+        crc=crc,
         leaves=frozenset(map(leaves.dotted, hot)),
     )
     return segment, extents
@@ -158,6 +159,14 @@ def read_table(path: FilePath, columns: Sequence[str] | None = None) -> pa.Table
     return pq.read_table(path, columns=columns, use_threads=False, memory_map=False)
 
 
+def read_checked(path: FilePath, crc: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows, from the very bytes that have this checksum. Raises OSError, also when they have not."""
+    content = path.read_bytes()
+    if zlib.crc32(content) != crc:
+        raise OSError(f"the checksum of {path.name} does not match")
+    return pq.read_table(pa.BufferReader(content), columns=columns, use_threads=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A row group, decoded."""
@@ -234,6 +243,11 @@ def is_segment(name: str) -> bool:
 
 
 def range_of(name: str) -> tuple[int, int]:
-    """The sequence range that a segment's name tells."""
-    first, next_, _ = os.path.basename(name).split("-", 2)
+    """The sequence range that a segment's or a run's name tells."""
+    first, next_, *_ = os.path.basename(name).split(".")[0].split("-")
     return int(first), int(next_)
+
+
+def checksum_in(name: str) -> int:
+    """The checksum that a segment's name tells."""
+    return int(name.removesuffix(".parquet").rsplit("-", 1)[1], 16)

@@ -294,13 +294,16 @@ class Upkeep:
 
     def _rewrite(self, group: Sequence[Segment]) -> None:
         """Put one new segment in the place of a group, without what is past retention."""
+        # The copy gets a checksum of its own, so what is copied must be sound now, not some time today.
+        for segment in group:
+            self._verified.pop(segment.file, None)
         if not all(self.is_sound(segment) for segment in group):
             return
         first_idx = {item.topic: item.first_idx for item in self._catalog.standings()}
         pieces: list[pa.Table] = []
         topics: set[int] = set()
         for segment in group:
-            rows = segments.read_table(self._layout.segments / segment.file, SCHEMA.names)
+            rows = segments.read_checked(self._layout.segments / segment.file, segment.crc, SCHEMA.names)
             for extent in self._catalog.extents_in(segment.file):
                 kept = _kept(extent, first_idx)
                 pieces.append(rows.slice(extent.row_start + extent.rows - kept, kept))

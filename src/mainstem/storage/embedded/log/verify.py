@@ -5,7 +5,7 @@ from pathlib import Path as FilePath
 from typing import NamedTuple
 
 from mainstem.errors import NotFound
-from mainstem.storage.embedded.log.catalog import Catalog, State
+from mainstem.storage.embedded.log.catalog import Catalog, Damaged, State
 from mainstem.storage.embedded.log.frame import Flaw, scan
 from mainstem.storage.embedded.log.layout import Layout
 from mainstem.storage.embedded.log.segments import checksum
@@ -27,7 +27,10 @@ def verify_log(folder: FilePath) -> list[Finding]:
     layout = Layout(folder)
     if not layout.catalog.exists():
         return [Finding("log", True, "There is no log yet.")]
-    catalog = Catalog(layout.catalog)
+    try:
+        catalog = Catalog(layout.catalog)
+    except Damaged as error:
+        return [Finding("catalog.sqlite", False, f"Damaged: {error}. The next start of the server makes it anew.")]
     try:
         return [*_verify_segments(layout, catalog), *_verify_wal(layout)]
     finally:
