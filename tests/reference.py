@@ -17,6 +17,8 @@ from typing import Any
 from mainstem import cli
 from mainstem.app import compose
 from mainstem.faces.datastream import DataStream, wire
+from mainstem.faces.evernest import Evernest
+from mainstem.faces.evernest import wire as evernest
 from mainstem.http import Route, openapi
 from mainstem.settings import Settings, describe
 from mainstem.telemetry import Family
@@ -77,7 +79,7 @@ def errors() -> str:
     kinds: dict[tuple[int, str], list[str]] = {}
     for kind, status_and_code in wire.ERRORS.items():
         kinds.setdefault(status_and_code, []).append(_translated(first_sentence(kind.__doc__ or "")))
-    kinds[wire.INTERNAL] = ["Something that nobody foresaw; it is in the log under the request's id."]
+    kinds[wire.INTERNAL] = [_UNFORESEEN]
     rows = ((str(status), f"`{code}`", " ".join(dict.fromkeys(said))) for (status, code), said in sorted(kinds.items()))
     return _table(("status", "code", "when"), rows)
 
@@ -196,6 +198,29 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     return f", at least {low}" if low is not None else ""
 
 
+def evernest_routes() -> str:
+    face = Evernest.__new__(Evernest)
+    routes = {route.path: route for route in face.routes}.values()
+    return _table(("path", "what it does"), ((f"`{route.path}`", f"{route.summary}.") for route in routes))
+
+
+def evernest_errors() -> str:
+    kinds: dict[tuple[int, str, str], list[str]] = {}
+    for kind, refusal in evernest.ERRORS.items():
+        said = _translated(first_sentence(kind.__doc__ or ""))
+        kinds.setdefault((refusal.status, refusal.message, refusal.reason), []).append(said)
+    unforeseen = evernest.INTERNAL
+    kinds[unforeseen.status, unforeseen.message, unforeseen.reason] = [_UNFORESEEN]
+    rows = (
+        (str(status), f"`{message}`", f"`{reason}`" if reason else "", " ".join(dict.fromkeys(said)))
+        for (status, message, reason), said in sorted(kinds.items())
+    )
+    return _table(("status", "Message", "Reason", "when"), rows)
+
+
+_UNFORESEEN = "Something that nobody foresaw; it is in the log under the request's id."
+
+
 def metrics() -> str:
     families = asyncio.run(_families())
     return _table(
@@ -254,6 +279,8 @@ SOURCES: Mapping[str, Callable[[], str]] = {
     "errors": errors,
     "routes": routes,
     "shapes": shapes,
+    "evernest-routes": evernest_routes,
+    "evernest-errors": evernest_errors,
     "metrics": metrics,
 }
 
