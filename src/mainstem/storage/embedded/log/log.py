@@ -52,6 +52,7 @@ _log = structlog.get_logger("mainstem.log")
 _PENDING_BYTES_MAX = 128 << 20
 _NO_REPEATS: dict[int, int] = {}
 _DISK_CHECK_S = 1.0
+_CALM_EVENTS_PER_S = 150_000
 _COMMITS_TIMED = 1_024
 _CLOSE_S = 5.0
 _NO_SEALING = "Too much waits to be sealed, and that fails: nothing can be stored until it succeeds."
@@ -135,6 +136,7 @@ class EmbeddedLog:
         self._closing = False
 
         self._events = self._commits = self._repeats = 0
+        self._pace = 0.0  # events a second, lately
         self._commit_seconds: deque[float] = deque(maxlen=_COMMITS_TIMED)
 
         self._shelf = Shelf(layout.segments, GroupCache(options.row_group_cache_bytes))
@@ -496,7 +498,9 @@ class EmbeddedLog:
 
     async def _watch_disk(self) -> None:
         while True:
+            before = self._events
             await asyncio.sleep(_DISK_CHECK_S)
+            self._pace = (self._events - before) / _DISK_CHECK_S
             self._check_disk()
             generation = self._generations[-1]
             opened = generation.opened_us
@@ -724,8 +728,8 @@ class EmbeddedLog:
                 self._ids.runs = sorted([*merged, *kept], key=lambda item: item.run.first_seq)
 
     def _is_calm(self) -> bool:
-        """Whether there is time for compaction: nothing waits to be sealed."""
-        return len(self._generations) == 1 or self._closing
+        """Whether there is time, and memory, for compaction: nothing waits to be sealed, and little arrives."""
+        return len(self._generations) == 1 and self._pace < _CALM_EVENTS_PER_S
 
     # How it is
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -300,15 +301,16 @@ class Upkeep:
         if not all(self.is_sound(segment) for segment in group):
             return
         first_idx = {item.topic: item.first_idx for item in self._catalog.standings()}
-        pieces: list[pa.Table] = []
-        topics: set[int] = set()
+        pieces: list[tuple[int, pa.Table]] = []
         for segment in group:
             rows = segments.read_checked(self._layout.segments / segment.file, segment.crc, SCHEMA.names)
             for extent in self._catalog.extents_in(segment.file):
                 kept = _kept(extent, first_idx)
-                pieces.append(rows.slice(extent.row_start + extent.rows - kept, kept))
-                topics.add(extent.topic)
-        rows = pa.concat_tables(pieces) if pieces else None
+                pieces.append((extent.topic, rows.slice(extent.row_start + extent.rows - kept, kept)))
+        # In the order of topics already, so that no row has to be moved.
+        pieces.sort(key=itemgetter(0))
+        topics = {topic for topic, _ in pieces}
+        rows = pa.concat_tables([piece for _, piece in pieces]) if pieces else None
         made = []
         if rows is not None and rows.num_rows:
             within = (group[0].first_seq, group[-1].next_seq)
