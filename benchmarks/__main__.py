@@ -53,8 +53,7 @@ def main() -> int:
         with Stage(_scale(options), folder) as stage:
             if options.curves:
                 return curves.run(stage, conditions)
-            rows, whole = _measure(stage, _chosen(options))
-        _probe(conditions, "after", folder)
+            rows, whole = _measure(stage, _chosen(options), conditions)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{terminal(rows)}\n")
@@ -94,7 +93,7 @@ def _probe(conditions: report.Conditions, when: str, folder: Path) -> None:
     conditions.probes.append((when, machine.noise(), machine.disk(folder)))
 
 
-def _measure(stage: Stage, promises: Sequence[str]) -> tuple[list[Row], bool]:
+def _measure(stage: Stage, promises: Sequence[str], conditions: report.Conditions) -> tuple[list[Row], bool]:
     """All rows in the order of the promises' numbers, and whether nothing broke; what breaks costs its own rows."""
     rows, whole = list[Row](), True
     for promise in promises:
@@ -109,6 +108,7 @@ def _measure(stage: Stage, promises: Sequence[str]) -> tuple[list[Row], bool]:
             traceback.print_exc()
             rows.append(absent(promise, "all of it", MAINSTEM, repr(error)))
             whole = False
+        _probe(conditions, f"after {promise}", stage.folder)
     return sorted(rows, key=lambda row: int(row.promise[1:])), whole
 
 

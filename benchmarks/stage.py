@@ -22,7 +22,7 @@ class Scale(msgspec.Struct, frozen=True):
     """How long and how much."""
 
     rounds: int = 5
-    round_s: float = 4
+    round_s: float = 3
     sustained_s: float = 60
     history_events: int = 10_000_000
     """Events stored before P7 asks its questions."""
