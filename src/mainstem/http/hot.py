@@ -254,7 +254,7 @@ class Hot(Guard):
     def _too_slow_body(self) -> None:
         """A body that takes long is the long way's to wait for, or to give up."""
         _, request = self._take_arrived()
-        super().data_received(request)
+        self._go_the_long_way(request)
 
     def _stop_body_timer(self) -> None:
         if self._body_timer is not None:
@@ -277,6 +277,8 @@ class Hot(Guard):
     def _go_the_long_way(self, request: bytes) -> None:
         ahead = self._take_waiting()
         super().data_received(request + ahead)
+        if self._closing and not self.transport.is_closing():
+            super().shutdown()
 
     def _take_waiting(self) -> bytes:
         if not self._waiting:
