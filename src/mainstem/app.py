@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
@@ -16,6 +16,7 @@ from mainstem import __version__
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import Unavailable
 from mainstem.events import (
+    Following,
     Ingest,
     IngestLimits,
     MessageLimits,
@@ -28,7 +29,7 @@ from mainstem.events import (
 )
 from mainstem.faces.datastream import DataStream, HotIngest
 from mainstem.faces.evernest import Evernest, HotPush
-from mainstem.http import Application, Guard, Limits, hot_protocol
+from mainstem.http import Application, Guard, Limits, Sessions, SocketProtocol, hot_protocol
 from mainstem.identity import Directory, FirstStart, RateLimiter, Seal, Sources, sealing_key, signing_key
 from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
@@ -37,6 +38,7 @@ from mainstem.telemetry import Metrics, configure_logging, get_logger
 logger = get_logger("mainstem")
 
 _BACKLOG = 2_048
+_PING_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +58,27 @@ async def compose(settings: Settings, clock: Clock = system_clock) -> AsyncItera
         layout = Layout(settings.data)
         directory = Directory(storage.records, clock, signing_key(layout.keys), settings.token_lifetime_s)
         first_start = await directory.bootstrap(settings.admin_email, settings.admin_password, settings.api_key)
-        async with _running(directory):
-            yield await _wire(settings, storage, directory, layout, clock, first_start)
+        sessions = Sessions(directory, clock)
+        async with _running(directory.watch(), sessions.watch()):
+            yield await _wire(settings, storage, directory, sessions, layout, clock, first_start)
 
 
 @contextlib.asynccontextmanager
-async def _running(directory: Directory) -> AsyncIterator[None]:
+async def _running(*works: Coroutine[None, None, None]) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(directory.watch())
+        running = [tasks.create_task(work) for work in works]
         try:
             yield
         finally:
-            watching.cancel()
+            for task in running:
+                task.cancel()
 
 
 async def _wire(
     settings: Settings,
     storage: Storage,
     directory: Directory,
+    sessions: Sessions,
     layout: Layout,
     clock: Clock,
     first_start: FirstStart | None,
@@ -101,6 +106,8 @@ async def _wire(
         topics=topics,
         ingest=ingest,
         queries=Queries(storage.log, storage.analytics, topics, clock, settings.query_timeout_s),
+        following=Following(storage.log, topics),
+        sessions=sessions,
         probe=probe,
         metrics=metrics,
         version=__version__,
@@ -171,7 +178,7 @@ class _Runner(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
             logger.info("stopping", signal=signal.Signals(sig).name)
-        self._composed.datastream.stopping = True
+        self._composed.datastream.stop()
         super().handle_exit(sig, frame)
 
 
@@ -179,7 +186,11 @@ def _uvicorn_config(settings: Settings, server: Server) -> uvicorn.Config:
     return uvicorn.Config(
         server.application,
         http=server.protocol,
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=settings.body_bytes_max,
+        ws_ping_interval=_PING_S,
+        ws_ping_timeout=_PING_S,
+        ws_per_message_deflate=False,  # it costs more time than it saves bytes where many read along
         loop="none",
         lifespan="off",
         log_config=None,

@@ -2,6 +2,7 @@
 
 from mainstem.events.aggregates import AggregateAnswer, AggregateRequest, Aggregation, Operation, Order
 from mainstem.events.filters import InvalidQuery, parse_field, parse_timestamp
+from mainstem.events.follow import Following, Reader, Skipped, Start, TailBatch
 from mainstem.events.ingest import (
     Accepted,
     Batch,
@@ -57,6 +58,7 @@ __all__ = [
     "Batch",
     "Condition",
     "EventError",
+    "Following",
     "Form",
     "Ingest",
     "IngestLimits",
@@ -85,10 +87,14 @@ __all__ = [
     "Pulled",
     "Queries",
     "RangeTooLarge",
+    "Reader",
     "Row",
     "SchemaCheck",
     "SchemaViolation",
     "Sharing",
+    "Skipped",
+    "Start",
+    "TailBatch",
     "TooLarge",
     "Topic",
     "TopicChanges",

@@ -1,18 +1,21 @@
 """What all faces share: routes as data, bodies with limits, errors of the transport, the ASGI application."""
 
 from mainstem.http.application import Application, wants_problem_details
-from mainstem.http.bodies import decompress
+from mainstem.http.bodies import accepts, decompress
 from mainstem.http.errors import (
     BodyTooLarge,
     BodyTooSlow,
+    ClientGone,
     MalformedBody,
     MethodNotAllowed,
     NoSuchRoute,
+    NotAcceptable,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 from mainstem.http.hot import HotAnswer, HotRoute, hot_answer, hot_protocol, is_json
 from mainstem.http.openapi import openapi
-from mainstem.http.protocol import HEADER_BYTES_MAX, Guard
+from mainstem.http.protocol import HEADER_BYTES_MAX, Guard, SocketProtocol
 from mainstem.http.routes import (
     JSON,
     REQUEST_ID,
@@ -26,16 +29,21 @@ from mainstem.http.routes import (
     decode_json,
     json_answer,
 )
+from mainstem.http.sessions import Session, Sessions
+from mainstem.http.sockets import GOING_AWAY, POLICY, Socket
 
 __all__ = [
+    "GOING_AWAY",
     "HEADER_BYTES_MAX",
     "JSON",
+    "POLICY",
     "REQUEST_ID",
     "Answer",
     "Application",
     "BodyTooLarge",
     "BodyTooSlow",
     "Call",
+    "ClientGone",
     "Face",
     "Guard",
     "Header",
@@ -45,9 +53,17 @@ __all__ = [
     "MalformedBody",
     "MethodNotAllowed",
     "NoSuchRoute",
+    "NotAcceptable",
     "Reply",
     "Route",
+    "Session",
+    "Sessions",
+    "Socket",
+    "SocketProtocol",
     "UnsupportedMediaType",
+    "accepts",
+    "UpgradeRequired",
+    "accepts",
     "decode_json",
     "decompress",
     "hot_answer",

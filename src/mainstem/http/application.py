@@ -1,21 +1,26 @@
 """The ASGI application: finds the route, admits the caller, answers, and says no in the face's own words."""
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from starlette.routing import Route as StarletteRoute
-from starlette.routing import Router
+from starlette.routing import Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from mainstem.errors import MainstemError
-from mainstem.http.bodies import accepts, compressed
+from mainstem.http.bodies import Compressor, accepts, compressed, preferred_encoding
 from mainstem.http.errors import BodyTooSlow, ClientGone, MethodNotAllowed, NoSuchRoute
 from mainstem.http.routes import Answer, Call, Face, Limits, Route
+from mainstem.http.sockets import INTERNAL, Socket
 from mainstem.telemetry import Metrics, current_request_id, get_logger
 
 logger = get_logger(__name__)
+
+_TAKEN_WITHIN_S = 120
+"""A client that takes nothing of a long answer for so long is given up."""
 
 
 class Application:
@@ -30,13 +35,19 @@ class Application:
                 _route_of(path, _Path(self, face, {route.method: route for route in routes}))
                 for face in faces
                 for path, routes in groupby(sorted(face.routes, key=_specific_first), key=lambda route: route.path)
+            ]
+            + [
+                WebSocketRoute(route.path, _SocketPath(self, face, route))
+                for face in faces
+                for route in face.routes
+                if route.socket is not None
             ],
             redirect_slashes=False,
             default=self._no_route,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             raise NotImplementedError(f"{scope['type']} is not spoken here")
         # Routing looks at the path as it was sent, so that an encoded slash stays inside its segment.
         await self._router({**scope, "path": scope["raw_path"].decode("latin-1")}, receive, send)
@@ -77,28 +88,82 @@ class Application:
         token = current_request_id.set(call.request_id)
         try:
             answer = await self.answer(call, face, route, problem)
-            await _send(call, answer, face.headers(call), send)
-            elapsed_s = time.perf_counter() - started
-            self._metrics.request(route.name if route else "none", call.method, answer.status, elapsed_s)
-            logger.debug(
-                "request",
-                method=call.method,
-                path=call.raw_path,
-                status=answer.status,
-                milliseconds=round(elapsed_s * 1_000, 3),
-                credential=call.principal.credential if call.principal else None,
-            )
+            if answer.chunks is None:
+                await _send(call, answer, face.headers(call), send)
+                self._count(call, route, answer.status, started)
+            else:
+                self._count(call, route, answer.status, started)  # it may take hours from here
+                await _stream(call, answer, face.headers(call), send)
         except ClientGone:
             logger.debug("client went away", method=call.method, path=call.raw_path)
         finally:
             current_request_id.reset(token)
+
+    async def serve_socket(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        face: Face,
+        route: Route | None = None,
+        problem: MainstemError | None = None,
+    ) -> None:
+        """Admit a client that wants a WebSocket, and hand it to its route; a client refused gets an HTTP answer."""
+        started = time.perf_counter()
+        call = Call({**scope, "method": "GET"}, receive, self._limits)
+        call.route = route
+        token = current_request_id.set(call.request_id)
+        socket = Socket(receive, send)
+        try:
+            await receive()  # the wish to connect
+            answer = await self._refusal(call, face, problem)
+            if answer is not None:
+                self._count(call, route, answer.status, started)
+                await _send(call, answer, face.headers(call), send, before="websocket.")
+                return
+            assert route is not None
+            assert route.socket is not None
+            await send({"type": "websocket.accept", "headers": _encoded(_common_headers(call, face.headers(call)))})
+            self._count(call, route, 101, started)
+            await route.socket(call, socket)
+            await socket.close()
+        except ClientGone:
+            logger.debug("client went away", method=call.method, path=call.raw_path)
+        except Exception:
+            logger.exception("socket failed", path=call.raw_path)
+            await socket.close(INTERNAL)
+        finally:
+            current_request_id.reset(token)
+
+    async def _refusal(self, call: Call, face: Face, problem: MainstemError | None) -> Answer | None:
+        try:
+            if problem is not None:
+                raise problem
+            await face.admit(call)
+        except MainstemError as error:
+            return face.refuse(call, error)
+        return None
+
+    def _count(self, call: Call, route: Route | None, status: int, started: float) -> None:
+        elapsed_s = time.perf_counter() - started
+        self._metrics.request(route.name if route else "none", call.method, status, elapsed_s)
+        logger.debug(
+            "request",
+            method=call.method,
+            path=call.raw_path,
+            status=status,
+            milliseconds=round(elapsed_s * 1_000, 3),
+            credential=call.principal.credential if call.principal else None,
+        )
 
     async def _no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         whole = f"{path.lower()}/"
         face = next((face for face in self._faces if whole.startswith(_folders(face.prefixes))), self._faces[0])
         problem = NoSuchRoute("There is nothing at this path; the routes are listed in /v2/openapi.json", path=path)
-        await self.serve(scope, receive, send, face=face, problem=problem)
+        serve = self.serve if scope["type"] == "http" else self.serve_socket
+        await serve(scope, receive, send, face=face, problem=problem)
 
 
 class _Path:
@@ -121,6 +186,18 @@ class _Path:
         await self._application.serve(scope, receive, send, face=self._face, route=route, problem=problem)
 
 
+class _SocketPath:
+    """A path where WebSockets are taken."""
+
+    def __init__(self, application: Application, face: Face, route: Route) -> None:
+        self._application = application
+        self._face = face
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application.serve_socket(scope, receive, send, face=self._face, route=self._route)
+
+
 def _route_of(path: str, endpoint: "_Path") -> StarletteRoute:
     route = StarletteRoute(path, endpoint)
     if endpoint.pattern:
@@ -137,8 +214,10 @@ def _specific_first(route: Route) -> tuple[int, str]:
     return (route.path.count("{"), route.path)
 
 
-async def _send(call: Call, answer: Answer, face_headers: list[tuple[str, str]], send: Send) -> None:
-    headers = [("x-request-id", call.request_id), *face_headers, *answer.headers]
+async def _send(
+    call: Call, answer: Answer, face_headers: list[tuple[str, str]], send: Send, *, before: str = ""
+) -> None:
+    headers = _common_headers(call, face_headers) + answer.headers
     body, encoding = await compressed(answer.body, call.headers.get("accept-encoding", ""))
     if answer.body:
         headers.append(("content-type", answer.media_type))
@@ -147,14 +226,59 @@ async def _send(call: Call, answer: Answer, face_headers: list[tuple[str, str]],
         headers.append(("content-encoding", encoding))
     if answer.status != 204:
         headers.append(("content-length", str(len(body))))
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": b"" if call.method == "HEAD" else body})
+    start = f"{before}http.response.start"
+    await send({"type": start, "status": answer.status, "headers": _encoded(headers)})
+    await send({"type": f"{before}http.response.body", "body": b"" if call.method == "HEAD" else body})
+
+
+async def _stream(call: Call, answer: Answer, face_headers: list[tuple[str, str]], send: Send) -> None:
+    """Send what is made while it is sent, until it ends or the client goes away.
+
+    When making it fails the answer stays without its end, by which the client knows.
+    """
+    assert answer.chunks is not None
+    headers = [*_common_headers(call, face_headers), *answer.headers, ("content-type", answer.media_type)]
+    encoding = preferred_encoding(call.headers.get("accept-encoding", "")) if answer.compress else ""
+    headers.append(("vary", "accept, accept-encoding"))
+    if encoding:
+        headers.append(("content-encoding", encoding))
+    try:
+        await send({"type": "http.response.start", "status": answer.status, "headers": _encoded(headers)})
+        if call.method != "HEAD":
+            await call.unless_gone(_send_chunks(answer, Compressor(encoding) if encoding else None, send))
+        await send({"type": "http.response.body", "body": b""})
+    except MainstemError as error:
+        logger.warning("answer broken off", path=call.raw_path, reason=error.message)
+        raise ClientGone from error
+    finally:
+        await answer.chunks.aclose()
+        await answer.finish()
+
+
+async def _send_chunks(answer: Answer, compressor: Compressor | None, send: Send) -> None:
+    assert answer.chunks is not None
+    async for chunk in answer.chunks:
+        body = chunk if compressor is None else await asyncio.to_thread(compressor.more, chunk)
+        if body:
+            await _send_chunk(body, send)
+    if compressor is not None:
+        await _send_chunk(compressor.end(), send)
+
+
+async def _send_chunk(body: bytes, send: Send) -> None:
+    try:
+        async with asyncio.timeout(_TAKEN_WITHIN_S):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+    except TimeoutError as error:
+        raise ClientGone from error
+
+
+def _common_headers(call: Call, face_headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [("x-request-id", call.request_id), *face_headers]
+
+
+def _encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def wants_problem_details(call: Call) -> bool:

@@ -132,6 +132,25 @@ def _compress(body: bytes, encoding: str) -> bytes:
     return zlib.compress(body, level=5, wbits=31)
 
 
+class Compressor:
+    """Compresses a body piece by piece."""
+
+    def __init__(self, encoding: str) -> None:
+        self._packer: Any
+        if encoding == "zstd":
+            self._packer = zstandard.ZstdCompressor(level=3).compressobj()
+        else:
+            self._packer = zlib.compressobj(level=5, wbits=31)
+
+    def more(self, data: bytes) -> bytes:
+        packed: bytes = self._packer.compress(data)
+        return packed
+
+    def end(self) -> bytes:
+        packed: bytes = self._packer.flush()
+        return packed
+
+
 _QUALITY = re.compile(r"^\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*$", re.IGNORECASE)
 
 

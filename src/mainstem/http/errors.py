@@ -11,6 +11,14 @@ class MethodNotAllowed(Invalid):
     """The path exists, but not with this method. `allow` in the details lists those that it has."""
 
 
+class NotAcceptable(Invalid):
+    """The route does not answer in what the Accept header asks for."""
+
+
+class UpgradeRequired(Invalid):
+    """The route is a WebSocket, and the client has not asked for one."""
+
+
 class UnsupportedMediaType(Invalid):
     """A Content-Type or Content-Encoding that this route does not read."""
 
@@ -28,4 +36,4 @@ class MalformedBody(Invalid):
 
 
 class ClientGone(Exception):
-    """The client closed the connection before it had its answer: there is nobody to tell."""
+    """The client closed the connection, or takes nothing any more: there is nobody to tell."""

@@ -5,7 +5,9 @@ from typing import ClassVar
 
 import msgspec
 from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEADER_BYTES_MAX = 64 * 1024
 
@@ -21,7 +23,6 @@ class Guard(HttpToolsProtocol):
 
     _within_headers = False
     _header_bytes = 0
-    _completed_one = False
     _header_timer: asyncio.TimerHandle | None = None
     _refused_with = (400, "INVALID_REQUEST")
 
@@ -38,6 +39,10 @@ class Guard(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def _should_upgrade_to_ws(self) -> bool:
+        """A connection too many gets its 503, whatever it asks for."""
+        return self.app is not _overloaded and super()._should_upgrade_to_ws()
+
     def on_message_begin(self) -> None:
         self._within_headers = True
         self._header_bytes = 0
@@ -49,17 +54,11 @@ class Guard(HttpToolsProtocol):
         self.limit_concurrency = None  # uvicorn would say no in plain text
         super().on_headers_complete()
 
-    def on_message_complete(self) -> None:
-        self._completed_one = True
-        super().on_message_complete()
-
     def data_received(self, data: bytes) -> None:
-        self._completed_one = False
         super().data_received(data)
         if not self._within_headers or self.transport.is_closing():
             return
-        if not self._completed_one:  # else most of it was of requests before, sent ahead
-            self._header_bytes += len(data)
+        self._header_bytes += len(data)
         if self._header_bytes > HEADER_BYTES_MAX:
             self._refused_with = (431, "INVALID_REQUEST")
             self.send_400_response(f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
@@ -92,6 +91,15 @@ class Guard(HttpToolsProtocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSockets, which would log an error for every client that is refused by an HTTP answer."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:

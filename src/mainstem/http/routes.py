@@ -5,7 +5,7 @@ The ASGI application, the OpenAPI document and the reference documentation all c
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -16,6 +16,7 @@ from starlette.datastructures import Headers, QueryParams
 from mainstem.errors import Invalid, MainstemError, Unauthenticated
 from mainstem.http.bodies import Receive, decoded, read_body, too_large
 from mainstem.http.errors import ClientGone, MalformedBody, UnsupportedMediaType
+from mainstem.http.sockets import Socket
 from mainstem.identity import Allowance, Principal, Scope
 from mainstem.ids import random_id
 
@@ -27,6 +28,10 @@ class Limits(msgspec.Struct, frozen=True):
     body_pause_s: float = 30.0
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Answer(msgspec.Struct):
     """What goes back. The application adds the headers that every answer of the face carries, and compression."""
 
@@ -34,6 +39,12 @@ class Answer(msgspec.Struct):
     body: bytes = b""
     media_type: str = JSON
     headers: list[tuple[str, str]] = []
+    chunks: AsyncGenerator[bytes] | None = None
+    """A body that is made while it is sent, as fast as the client takes it; then there is no other."""
+    compress: bool = True
+    """Whether chunks gain from it."""
+    finish: Callable[[], Awaitable[None]] = _nothing
+    """Called once when the chunks are sent, or will not be."""
 
 
 def json_answer(value: object, status: int = 200, headers: list[tuple[str, str]] | None = None) -> Answer:
@@ -78,6 +89,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     query: Any = None
     """The struct of its query parameters."""
     headers: Sequence[Header] = ()
+    key_in_query: bool = False
+    """The credential may come as `?api_key=`, from clients that cannot set headers."""
+    socket: Callable[["Call", Socket], Awaitable[None]] | None = None
+    """What serves a client that asks for a WebSocket here; `handler` answers those who do not."""
     bodies: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """Media type → type of the body; the first is the usual one. Empty: no body."""
 

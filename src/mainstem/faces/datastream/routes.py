@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import UNSET
 
 from mainstem.errors import Denied, Invalid, MainstemError, Unauthenticated, Unavailable
-from mainstem.events import Condition, Form, Ingest, InvalidQuery, Probe, Queries, Topics
-from mainstem.faces.datastream import cloudevents, wire
+from mainstem.events import Condition, Following, Form, Ingest, InvalidQuery, Probe, Queries, Topics
+from mainstem.faces.datastream import cloudevents, live, wire
 from mainstem.http import (
     JSON,
     Answer,
@@ -21,7 +22,10 @@ from mainstem.http import (
     Header,
     Reply,
     Route,
+    Sessions,
+    Socket,
     UnsupportedMediaType,
+    UpgradeRequired,
     json_answer,
     openapi,
     wants_problem_details,
@@ -45,6 +49,9 @@ _IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
     "Repeating a request with the same key and body within 24 h repeats the answer, not the events",
     characters_max=255,
+)
+_LAST_EVENT_ID = Header(
+    "Last-Event-ID", "Begin after this event; browsers send it by themselves when they connect again", characters_max=24
 )
 _STREAM_ERRORS = ("INVALID_STREAM_ID",)
 _INGEST_ERRORS = (
@@ -74,6 +81,8 @@ class DataStream:
         topics: Topics,
         ingest: Ingest,
         queries: Queries,
+        following: Following,
+        sessions: Sessions,
         probe: Probe,
         metrics: Metrics,
         version: str,
@@ -86,8 +95,15 @@ class DataStream:
         self._probe = probe
         self._metrics = metrics
         self._version = version
-        self.stopping = False
-        """The server answers what is under way and takes nothing new: it is alive, but not ready."""
+        self._sessions = sessions
+        self._tails = live.Tails(following, sessions, self._authenticate)
+        self._sockets = live.Sockets(following, sessions, ingest, limiter, self._authenticate)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """From now on the server answers what is under way and takes nothing new: it is alive, but not ready."""
+        self._stopping = True
+        self._sessions.stop()
 
     # Before and after
 
@@ -112,7 +128,7 @@ class DataStream:
         if key is None:
             method, _, key = call.headers.get("authorization", "").partition(" ")
             if method.lower() != "bearer" or not key.strip():
-                raise Unauthenticated("Send an API key as X-API-Key, or a key or token as Authorization: Bearer")
+                key = _key_in_query(call)
             key = key.strip()
             if not key.startswith(KEY_PREFIX):
                 return await self._directory.authenticate_token(key)
@@ -228,6 +244,18 @@ class DataStream:
     async def stream_status(self, call: Call) -> Answer:
         return json_answer(wire.status_out(await self._topics.status(call.caller, call.path("stream_id"))))
 
+    # Live
+
+    async def tail(self, call: Call) -> Answer:
+        return await self._tails.tail(call)
+
+    async def serve_socket(self, call: Call, socket: Socket) -> None:
+        await self._sockets.serve(call, socket)
+
+    async def refuse_plain(self, call: Call) -> Answer:
+        """What a client gets that does not ask for a WebSocket."""
+        raise UpgradeRequired("This is a WebSocket: connect with ws:// or wss://, or send Upgrade: websocket")
+
     # Query
 
     async def query_events(self, call: Call) -> Answer:
@@ -275,7 +303,7 @@ class DataStream:
         return json_answer(wire.AliveOut("healthy"))
 
     async def ready(self, call: Call) -> Answer:
-        if self.stopping or not self._probe.is_ready():
+        if self._stopping or not self._probe.is_ready():
             raise Unavailable("The server takes no writes now", retry_after_s=1)
         return json_answer(wire.AliveOut("healthy"))
 
@@ -345,6 +373,38 @@ def _routes(face: DataStream) -> list[Route]:
             replies={200: Reply("Durable and readable", [wire.BatchOut])},
             errors=_INGEST_ERRORS,
             handler=face.ingest_batch,
+        ),
+        Route(
+            method="GET",
+            path="/v2/ws",
+            name="websocket",
+            summary="Publish and subscribe over a WebSocket",
+            description="For clients that ask for the upgrade. Messages are JSON text; `op` says what each is for: "
+            "`publish`, `subscribe`, `unsubscribe` or `ping`.",
+            tag="Live",
+            query=live.SocketQuery,
+            key_in_query=True,
+            replies={},
+            errors=("UPGRADE_REQUIRED",),
+            handler=face.refuse_plain,
+            socket=face.serve_socket,
+        ),
+        Route(
+            method="GET",
+            path="/v2/streams/{stream_id}/events",
+            name="tail_stream",
+            summary="Follow a stream",
+            description="Server-sent events: `id` is the event's id, `data` the event as JSON. Ask with "
+            f"`Accept: {live.EVENT_STREAM}`. An event `lagging` tells how many were left out because the reader is "
+            "too slow.",
+            tag="Live",
+            scope=Scope.EVENTS_READ,
+            query=live.TailQuery,
+            headers=[_LAST_EVENT_ID],
+            key_in_query=True,
+            replies={200: Reply("Events as they come", media_type=live.EVENT_STREAM)},
+            errors=("INVALID_STREAM_ID", "NOT_ACCEPTABLE"),
+            handler=face.tail,
         ),
         Route(
             method="GET",
@@ -592,6 +652,15 @@ def _idempotency_key(call: Call) -> str | None:
     if not 1 <= len(key) <= limit:
         raise Invalid(f"An Idempotency-Key has 1 to {limit} characters", field="Idempotency-Key")
     return key
+
+
+def _key_in_query(call: Call) -> str:
+    """Raises Unauthenticated where there is none, or none is read from there."""
+    if call.route is not None and call.route.key_in_query:
+        keys = parse_qs(call.scope["query_string"].decode("latin-1")).get("api_key", [])
+        if len(keys) == 1:
+            return str(keys[0])
+    raise Unauthenticated("Send an API key as X-API-Key, or a key or token as Authorization: Bearer")
 
 
 def _replayed(replayed: bool) -> list[tuple[str, str]]:

@@ -55,7 +55,9 @@ from mainstem.http import (
     BodyTooSlow,
     MalformedBody,
     MethodNotAllowed,
+    NotAcceptable,
     UnsupportedMediaType,
+    UpgradeRequired,
     json_answer,
 )
 from mainstem.identity import Allowance, Key, KeyDraft, Scope, Tier
@@ -77,6 +79,7 @@ ERRORS: Mapping[type[MainstemError], tuple[int, str]] = {
     TopicNotFound: (404, "INVALID_STREAM_ID"),
     NotFound: (404, "NOT_FOUND"),
     MethodNotAllowed: (405, "METHOD_NOT_ALLOWED"),
+    NotAcceptable: (406, "NOT_ACCEPTABLE"),
     BodyTooSlow: (408, "REQUEST_TIMEOUT"),
     KeyInUse: (409, "IDEMPOTENCY_IN_PROGRESS"),
     Conflict: (409, "CONFLICT"),
@@ -84,6 +87,7 @@ ERRORS: Mapping[type[MainstemError], tuple[int, str]] = {
     TooLarge: (413, "PAYLOAD_TOO_LARGE"),
     UnsupportedMediaType: (415, "UNSUPPORTED_MEDIA_TYPE"),
     KeyReused: (422, "IDEMPOTENCY_MISMATCH"),
+    UpgradeRequired: (426, "UPGRADE_REQUIRED"),
     Exhausted: (429, "RATE_LIMITED"),
     Unavailable: (503, "UNAVAILABLE"),
 }
@@ -138,6 +142,8 @@ def _error_headers(status: int, details: dict[str, Any]) -> list[tuple[str, str]
         headers.append(("www-authenticate", 'Bearer realm="mainstem"'))
     if status == 405:
         headers.append(("allow", str(details.get("allow", ""))))
+    if status == 426:
+        headers += [("upgrade", "websocket"), ("connection", "upgrade")]
     if status in (429, 503):
         headers.append(("retry-after", str(max(1, round(float(details.get("retry_after_s", 1)))))))
     return headers
