@@ -5,7 +5,7 @@ from itertools import chain, combinations, product
 import pytest
 
 from mainstem.errors import Denied, NotFound
-from mainstem.identity import Action, KeyDraft, Principal, Right, Scope, Tier, Verdict, decide, require
+from mainstem.identity import Action, KeyDraft, Principal, Right, Scope, Tier, Verdict, decide, effective, require
 from mainstem.identity.rights import DEFAULT_SCOPES, grantable
 from mainstem.ids import AccountId
 
@@ -86,6 +86,16 @@ def test_require_does_not_admit_that_a_hidden_topic_exists() -> None:
     with pytest.raises(NotFound):
         require(somebody(), Action.READ, TOPIC, Right.NONE)
     require(somebody(), Action.READ, TOPIC, Right.READ)
+
+
+def test_a_source_is_allowed_what_its_owner_and_it_are_both_allowed() -> None:
+    """Every combination of rights and actions, for a credential with every scope."""
+    for owner, source, action in product(RIGHTS, RIGHTS, NEEDED_RIGHT):
+        allowed = [decide(somebody(), action, TOPIC, right) is Verdict.ALLOW for right in (owner, source)]
+
+        verdict = decide(somebody(), action, TOPIC, effective(owner, source))
+
+        assert (verdict is Verdict.ALLOW) == all(allowed)
 
 
 # Keys that make keys
