@@ -23,6 +23,7 @@ class Guard(HttpToolsProtocol):
 
     _within_headers = False
     _header_bytes = 0
+    _completed_one = False
     _header_timer: asyncio.TimerHandle | None = None
     _refused_with = (400, "INVALID_REQUEST")
 
@@ -54,11 +55,17 @@ class Guard(HttpToolsProtocol):
         self.limit_concurrency = None  # uvicorn would say no in plain text
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._completed_one = True
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
+        self._completed_one = False
         super().data_received(data)
         if not self._within_headers or self.transport.is_closing():
             return
-        self._header_bytes += len(data)
+        if not self._completed_one:  # else most of it was of requests before, sent ahead
+            self._header_bytes += len(data)
         if self._header_bytes > HEADER_BYTES_MAX:
             self._refused_with = (431, "INVALID_REQUEST")
             self.send_400_response(f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")

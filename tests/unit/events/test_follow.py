@@ -98,7 +98,9 @@ async def test_nothing_is_missed_or_repeated_while_others_write(log: EmbeddedLog
 
     starts: list[Start] = ["earliest", "latest", Seq(5), Seq(100)]
     readers = [read(delay / 100, start) for delay in range(0, 30, 3) for start in starts]
-    *found, _ = await asyncio.gather(*readers, write())
+    writing = asyncio.create_task(write())
+    found = await asyncio.gather(*readers)
+    await writing
 
     for taken in found:
         assert taken == list(range(taken[0], 3_000))
