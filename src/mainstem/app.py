@@ -34,10 +34,15 @@ from mainstem.identity import Directory, FirstStart, RateLimiter, Seal, Sources,
 from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
 from mainstem.telemetry import Metrics, configure_logging, get_logger
+from mainstem.web import Door, Web
 
 logger = get_logger("mainstem")
 
 _BACKLOG = 2_048
+_DATASTREAM = Door(
+    "DataStream", ["/v2", "/health", "/metrics"], "Send events, query them, add them up, follow them live.", "/v2/docs"
+)
+_EVERNEST = Door("Evernest", ["/Stream", "/Source", "/Right", "/User"], "Push short messages, pull them by number.")
 _PING_S = 20
 
 
@@ -130,7 +135,8 @@ async def _wire(
         header_timeout_s=settings.header_timeout_s,
     )
     limits = Limits(body_bytes_max=settings.body_bytes_max, body_pause_s=settings.body_timeout_s)
-    return Server(Application([datastream, evernest], limits, metrics), protocol, datastream, first_start)
+    web = Web(probe, [_DATASTREAM, _EVERNEST], __version__)
+    return Server(Application([datastream, evernest, web], limits, metrics), protocol, datastream, first_start)
 
 
 async def serve(settings: Settings) -> None:

@@ -23,7 +23,6 @@ def openapi(face: Face, version: str) -> dict[str, Any]:
     routes = sorted(face.routes, key=lambda route: route.path)
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": face.title,
             "version": version,
