@@ -20,8 +20,8 @@ _numbers = count(1)
 
 
 def fresh(word: str) -> str:
-    """A name that no other test uses."""
-    return f"{word}-{next(_numbers)}"
+    """A name that no other test uses, behind this door or another: they share a server."""
+    return f"evernest-{word}-{next(_numbers)}"
 
 
 class User:
