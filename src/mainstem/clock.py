@@ -9,6 +9,9 @@ type Clock = Callable[[], int]
 
 SECOND_US = 1_000_000
 
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999: what `rfc3339` can write."""
+
 
 def system_clock() -> int:
     return time.time_ns() // 1_000

@@ -40,6 +40,7 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
+from mainstem.clock import EARLIEST_US, LATEST_US
 from mainstem.errors import Invalid
 from mainstem.ids import parse_event_id
 from mainstem.storage import Path, Row
@@ -300,12 +301,16 @@ class Scanner:
 
 
 def parse_timestamp(text: str) -> int | None:
-    """Microseconds since 1970 UTC of an RFC 3339 time, or None where it is none or has no zone."""
+    """Microseconds since 1970 UTC of an RFC 3339 time, or None where it is none, has no zone, or is in no year from 1
+    to 9999 once it is in UTC."""
     try:
         moment = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
         return None
-    return None if moment.tzinfo is None else (moment - _EPOCH) // timedelta(microseconds=1)
+    if moment.tzinfo is None:
+        return None
+    time_us = (moment - _EPOCH) // timedelta(microseconds=1)
+    return time_us if EARLIEST_US <= time_us <= LATEST_US else None
 
 
 # To find in SQL

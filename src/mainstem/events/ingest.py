@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from msgspec import Raw
 from numpy.typing import NDArray
 
-from mainstem.clock import Clock
+from mainstem.clock import EARLIEST_US, LATEST_US, Clock
 from mainstem.errors import Conflict, Invalid
 from mainstem.events import arrow
 from mainstem.events.cloudevents import NoCloudEvent, translate
@@ -38,10 +38,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OPEN_BRACE = ord("{")
 _Z = ord("Z")
 _SHORTEST_TIMESTAMP = len("2024-03-15T10:30:00Z")
-_TIMESTAMP_MIN_US = -62_135_596_800_000_000
-"""0001-01-01T00:00:00Z"""
-_TIMESTAMP_MAX_US = 253_402_300_799_999_999
-"""9999-12-31T23:59:59.999999Z"""
 
 # Errors
 
@@ -181,6 +177,7 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_loose_body = msgspec.json.Decoder(_LooseBody).decode
 _lines = msgspec.json.Decoder(_Line)
 _decode_event = msgspec.json.Decoder(_Line).decode
+_decode_member = msgspec.json.Decoder(_Event).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _read_raw = msgspec.json.Decoder(Raw).decode
 
@@ -284,7 +281,7 @@ class Ingest:
             return Accepted(receipt.first_seq, False, replayed)
         return Accepted(receipt.repeats[0], True, replayed)
 
-    def _draft(self, event: _Single) -> Draft:
+    def _draft(self, event: _Single | _Event) -> Draft:
         """Raises _Fault."""
         timestamp = event.timestamp
         if timestamp is None:
@@ -351,9 +348,28 @@ class Ingest:
             if topic is None:
                 return None
             drafts = self._drafts(decoded.events)
-            if topic.schema is not None and not compiled(topic.schema).allows_all(drafts.data):
-                return None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Wrong):
+            return None
+        return self._submit_many(topic, drafts, answered)
+
+    def submit_arrow(
+        self, principal: Principal, stream_id: str, body: bytes, answered: Callable[[Batch | Exception], None]
+    ) -> str | None:
+        """The hot path for an Arrow body without options; see `submit_one`."""
+        topic = self._topics.writable(principal, stream_id)
+        if topic is None:
+            return None
+        try:
+            columns = arrow.read(body, self._limits.arrow_bytes_max)
+            if not 0 < columns.rows <= self._limits.batch_events_max:
+                return None
+            drafts = self._arrow_drafts(columns)
+        except (arrow.InvalidArrow, arrow.ArrowTooLarge, _Wrong):
+            return None
+        return self._submit_many(topic, drafts, answered)
+
+    def _submit_many(self, topic: Topic, drafts: Drafts, answered: Callable[[Batch | Exception], None]) -> str | None:
+        if topic.schema is not None and not compiled(topic.schema).allows_all(drafts.data):
             return None
 
         def done(result: Receipt | Exception) -> None:
@@ -467,7 +483,7 @@ class Ingest:
             parsed = None if column.null_count else _parsed(arrow.as_text(column))
             return self._times(column.to_pylist()) if parsed is None else parsed
         times: NDArray[np.int64] = column.fill_null(self._clock()).to_numpy()
-        if int(times.min()) < _TIMESTAMP_MIN_US or int(times.max()) > _TIMESTAMP_MAX_US:
+        if int(times.min()) < EARLIEST_US or int(times.max()) > LATEST_US:
             raise _Wrong
         return times
 
@@ -486,7 +502,7 @@ class Ingest:
                     event.timestamp = timestamp
                 draft = self._draft(event)
                 if isinstance(timestamp, int):
-                    if not _TIMESTAMP_MIN_US <= timestamp <= _TIMESTAMP_MAX_US:
+                    if not EARLIEST_US <= timestamp <= LATEST_US:
                         raise _bad_timestamp(f"{timestamp} µs")
                     draft = draft._replace(ts_us=timestamp)
                 drafts.append(draft)
@@ -515,8 +531,11 @@ class Ingest:
         errors: list[EventError] = []
         for index, raw in enumerate(events):
             try:
+                if form is Form.JSON:
+                    drafts.append(self._draft(_decode_member(raw)))
+                    continue
                 event = _cloud_event(raw, stream_id) if form is Form.CLOUDEVENTS else _decode_event(raw)
-                if event.stream_id is not None and event.stream_id != name and form is not Form.JSON:
+                if event.stream_id is not None and event.stream_id != name:
                     if name is not None:
                         raise _Fault(
                             "INVALID_EVENT", f"it names another stream than {name!r}: send one stream a request"
@@ -537,7 +556,7 @@ class Ingest:
 
     def _split(self, body: bytes, form: Form, stream_id: str | None) -> tuple[str | None, Sequence[bytes | Raw]]:
         if form is Form.NDJSON:
-            return stream_id, [line for line in body.splitlines() if line.strip()]
+            return stream_id, [line for line in body.split(b"\n") if line.strip()]
         try:
             if form is Form.CLOUDEVENTS:
                 return stream_id, _decode_list(body)
@@ -681,7 +700,7 @@ def _parsed(text: Text) -> NDArray[np.int64] | None:
         parsed: NDArray[np.int64] = text.arrow().cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
     except pa.ArrowInvalid:
         return None  # nanoseconds, or something wrong
-    return parsed
+    return parsed if int(parsed.min()) >= EARLIEST_US else None  # Arrow knows a year 0
 
 
 def _cloud_event(raw: bytes | Raw, stream_id: str | None) -> _Line:
