@@ -178,14 +178,16 @@ def test_every_part_of_the_reference_is_on_a_page() -> None:
 
 
 def test_every_document_can_be_reached_from_the_readme() -> None:
+    """By links from page to page; a link to a folder leads to all pages in it."""
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
         page = waiting.pop()
         if page in reached:
             continue
         reached.add(page)
-        links = re.findall(r"\]\(([^)\s#]+\.md)(?:#[^)]*)?\)", page.read_text())
-        waiting += [target for link in links if (target := (page.parent / link).resolve()).exists()]
+        for link in re.findall(r"\]\(([^)\s#:]+)(?:#[^)]*)?\)", page.read_text()):
+            target = (page.parent / link).resolve()
+            waiting += target.glob("*.md") if target.is_dir() else [target] if target.suffix == ".md" else []
     assert [str(page.relative_to(ROOT)) for page in documents() if page not in reached] == []
 
 
