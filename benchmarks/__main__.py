@@ -15,7 +15,7 @@ import msgspec
 
 from benchmarks import curves, machine, report
 from benchmarks.disk_size import compression
-from benchmarks.ingest import MAINSTEM, many_streams, one_stream, single_events
+from benchmarks.ingest import MAINSTEM, columns, many_streams, one_stream, single_events
 from benchmarks.latency import acknowledgement
 from benchmarks.memory import resident
 from benchmarks.pulls import pulls
@@ -30,6 +30,7 @@ PROMISES: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "P1": many_streams,
     "P2": one_stream,
     "P3": single_events,
+    "P4": columns,
     "P6": acknowledgement,
     "P8": aggregates,
     "P7": pages,

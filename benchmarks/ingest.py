@@ -1,12 +1,14 @@
-"""P1, P2, P3: how many events a second are taken, beside the peers."""
+"""P1 to P4: how many events a second are taken, beside the peers."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import numpy as np
+
 from benchmarks import events
 from benchmarks.figures import Figure, at_least, at_most, interleave
 from benchmarks.load import Load
-from benchmarks.server import BATCH_PATH, EVENTS_PATH, Server
+from benchmarks.server import ARROW, BATCH_PATH, EVENTS_PATH, Server
 from benchmarks.software import Missing
 from benchmarks.stage import Stage
 from benchmarks.table import Row, absent, milliseconds, peer_row, per_second, row
@@ -128,3 +130,22 @@ def _single_events(stage: Stage, connections: int) -> Iterator[Row]:
     if peer:
         its = Figure(tuple(p95_ms for _, p95_ms in rounds[peer]))
         yield peer_row("P3", f"{what}: p95", peer, its, milliseconds, its.over(ours_p95))
+
+
+def columns(stage: Stage) -> Iterator[Row]:
+    """P4: Arrow bodies of 10,000 events, as many as one may hold."""
+    path = f"{BATCH_PATH}?stream_id=columns"
+
+    def bodies() -> list[bytes]:
+        rows = np.concatenate([many for _, many in stage.many_streams()])
+        return [events.arrow_stream(piece) for piece in events.batches(rows[:120_000], 10_000)]
+
+    def measure() -> Load:
+        load = stage.post(path, "arrow", bodies, connections=4, content_type=ARROW)
+        stage.server().process.settle()
+        return load
+
+    loads = [measure() for _ in range(stage.scale.rounds + 1)][1:]
+    what = "Arrow, 10,000 events a request"
+    yield row("P4", what, MAINSTEM, Figure(tuple(load.rate * 10_000 for load in loads)), EVENTS, at_least(1_000_000))
+    yield row("P4", f"{what}: p95", MAINSTEM, Figure(tuple(load.p95_ms for load in loads)), milliseconds)

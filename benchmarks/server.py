@@ -15,6 +15,8 @@ from benchmarks.software import Missing
 
 EVENTS_PATH = "/v2/ingest/events"
 BATCH_PATH = "/v2/ingest/batch"
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
 IDLE_S = 20
 """How long a connection may have been idle and still be used."""
 
@@ -44,7 +46,8 @@ class Server:
 
     @property
     def headers(self) -> list[str]:
-        return [f"X-API-Key: {self.key}", "Content-Type: application/json"]
+        """The last one is the Content-Type."""
+        return [f"X-API-Key: {self.key}", f"Content-Type: {JSON}"]
 
     def url(self, path: str) -> str:
         return f"http://{HOST}:{self.port}{path}"

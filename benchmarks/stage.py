@@ -14,7 +14,7 @@ from benchmarks import events
 from benchmarks.events import Rows
 from benchmarks.load import Load, Wrk
 from benchmarks.peers import Nats, Postgres, Redis
-from benchmarks.server import BATCH_PATH, Server
+from benchmarks.server import BATCH_PATH, JSON, Server
 from benchmarks.software import Missing
 
 
@@ -134,12 +134,14 @@ class Stage:
         connections: int,
         seconds: float | None = None,
         server: Server | None = None,
+        content_type: str = JSON,
     ) -> Load:
         """A closed loop of POSTs that rotates over bodies, which are made once for each name."""
         wrk, server = self.wrk(), server or self.server()
         prepared = self._once(f"bodies of {name}", lambda: wrk.bodies(name, bodies()))
         seconds = seconds or self.scale.round_s
-        return wrk.post(server.url(path), prepared, server.headers, connections=connections, seconds=seconds)
+        headers = [*server.headers[:-1], f"Content-Type: {content_type}"]
+        return wrk.post(server.url(path), prepared, headers, connections=connections, seconds=seconds)
 
     def post_thousands(
         self, seconds: float | None = None, *, connections: int = 16, server: Server | None = None

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from serving import send
@@ -106,3 +107,20 @@ def test_problem_details_come_on_both_ways(plain: httpx.Client, stream: str) -> 
     for extra in ({}, LONG_WAY):
         response = plain.post("/v2/ingest/events", content=content, headers={**headers, **extra})
         assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("event_types", "status"), [(["a", "b"], 200), (["a", ""], 400), ([], 400)])
+def test_arrow_goes_the_short_way_too(plain: httpx.Client, stream: str, event_types: list[str], status: int) -> None:
+    """With its stream in the path; a wrong body is told of as on the long way."""
+    types = pa.array(event_types, pa.string())
+    batch = pa.record_batch({"event_type": types, "data": pa.array(["{}"] * len(types), pa.string())})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    request: dict[str, Any] = {"content": sink.getvalue().to_pybytes(), "url": f"/v2/ingest/batch?stream_id={stream}"}
+    headers = {"Content-Type": "application/vnd.apache.arrow.stream"}
+    short, long = (plain.post(headers={**headers, **extra}, **request) for extra in ({}, LONG_WAY))
+
+    assert common(short) == common(long)
+    assert short.status_code == status
+    assert (status == 200) == bool(OUR_ID.fullmatch(short.headers["x-request-id"]))

@@ -1,5 +1,6 @@
-"""The short way for events in: one event, or a batch, as JSON with an API key and no options."""
+"""The short way for events in: one event or a batch as JSON, or a batch as Arrow, with an API key and no options."""
 
+import re
 from collections.abc import Callable
 from time import perf_counter
 
@@ -13,17 +14,20 @@ from mainstem.identity import KEY_PREFIX, Directory, Principal, Tier
 from mainstem.telemetry import Metrics
 
 _ROUTES = {b"/v2/ingest/events": False, b"/v2/ingest/batch": True}
+_COLUMNS = re.compile(rb"/v2/ingest/batch\?stream_id=([A-Za-z0-9._~-]{1,255})")
 _CHECK_EVERY_S = 1.0
 
 
 class _Facts:
     """What a header block says, and whose it was found to be."""
 
-    __slots__ = ("checked_at", "epoch", "is_batch", "key", "principal")
+    __slots__ = ("checked_at", "columns_of", "epoch", "is_batch", "key", "principal")
 
-    def __init__(self, key: bytes, *, is_batch: bool) -> None:
+    def __init__(self, key: bytes, *, is_batch: bool, columns_of: str = "") -> None:
         self.key = key
         self.is_batch = is_batch
+        self.columns_of = columns_of
+        """The stream of an Arrow body; empty: the body is JSON and says so itself."""
         self.principal: Principal | None = None
         self.epoch = -1
         self.checked_at = 0.0
@@ -39,11 +43,17 @@ class HotIngest:
         self._batch_meter = metrics.meter("ingest_batch", "POST")
 
     def read(self, method: bytes, target: bytes, headers: dict[bytes, bytes]) -> _Facts | None:
-        is_batch = _ROUTES.get(target)
-        if is_batch is None or method != b"POST" or not is_json(headers):
+        if method != b"POST":
             return None
         key = headers.pop(b"x-api-key", b"") or headers.pop(b"authorization", b"").removeprefix(b"Bearer ")
-        return _Facts(key, is_batch=is_batch) if key.startswith(KEY_PREFIX.encode()) else None
+        if not key.startswith(KEY_PREFIX.encode()):
+            return None
+        columns = _COLUMNS.fullmatch(target)
+        if columns is not None and headers.get(b"content-type") == wire.ARROW.encode():
+            del headers[b"content-type"]
+            return _Facts(key, is_batch=True, columns_of=columns[1].decode())
+        is_batch = _ROUTES.get(target)
+        return _Facts(key, is_batch=is_batch) if is_batch is not None and is_json(headers) else None
 
     def serve(self, facts: _Facts, body: bytes, now: float, answer: Callable[[HotAnswer], None]) -> bool:
         started = perf_counter()
@@ -51,7 +61,7 @@ class HotIngest:
         if principal is None:
             return False
         if facts.is_batch:
-            return self._serve_batch(principal, body, started, answer)
+            return self._serve_batch(principal, facts.columns_of, body, started, answer)
         return self._serve_one(principal, body, started, answer)
 
     def _caller(self, facts: _Facts, now: float) -> Principal | None:
@@ -88,7 +98,12 @@ class HotIngest:
         return self._ingest.submit_one(principal, body, answered) is not None
 
     def _serve_batch(
-        self, principal: Principal, body: bytes, started: float, answer: Callable[[HotAnswer], None]
+        self,
+        principal: Principal,
+        columns_of: str,
+        body: bytes,
+        started: float,
+        answer: Callable[[HotAnswer], None],
     ) -> bool:
         def answered(result: Batch | Exception) -> None:
             elapsed_s = perf_counter() - started
@@ -99,6 +114,8 @@ class HotIngest:
             out = wire.batch_out(result, round(elapsed_s * 1_000, 3), with_ids=False)
             answer(HotAnswer(msgspec.json.encode(out)))
 
+        if columns_of:
+            return self._ingest.submit_arrow(principal, columns_of, body, answered) is not None
         return self._ingest.submit_many(principal, body, answered) is not None
 
     def _refusal(self, error: Exception, elapsed_s: float, count: Callable[[int, float], None]) -> HotAnswer:

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import UNSET
 
 from mainstem.errors import Denied, Invalid, MainstemError, Unauthenticated, Unavailable
-from mainstem.events import Condition, Following, Form, Ingest, InvalidQuery, Probe, Queries, Topics
+from mainstem.events import Condition, Exports, Following, Form, Ingest, InvalidQuery, Probe, Queries, Topics
 from mainstem.faces.datastream import cloudevents, live, wire
+from mainstem.faces.datastream.formats import FORMATS, written
 from mainstem.http import (
     JSON,
     Answer,
@@ -35,14 +36,13 @@ from mainstem.ids import event_id
 from mainstem.telemetry import PROMETHEUS_MEDIA_TYPE, Metrics
 
 NDJSON = "application/x-ndjson"
-ARROW = "application/vnd.apache.arrow.stream"
 
 _FORMS = {
     JSON: Form.JSON,
     NDJSON: Form.NDJSON,
     cloudevents.STRUCTURED: Form.CLOUDEVENT,
     cloudevents.BATCH: Form.CLOUDEVENTS,
-    ARROW: Form.ARROW,
+    wire.ARROW: Form.ARROW,
 }
 
 _IDEMPOTENCY_KEY = Header(
@@ -81,6 +81,7 @@ class DataStream:
         topics: Topics,
         ingest: Ingest,
         queries: Queries,
+        exports: Exports,
         following: Following,
         sessions: Sessions,
         probe: Probe,
@@ -92,6 +93,7 @@ class DataStream:
         self._topics = topics
         self._ingest = ingest
         self._queries = queries
+        self._exports = exports
         self._probe = probe
         self._metrics = metrics
         self._version = version
@@ -270,6 +272,20 @@ class DataStream:
         answer = await call.unless_gone(self._queries.aggregate(call.caller, wire.aggregate_request(wanted)))
         return json_answer(wire.grafana_rows(answer) if layout == "grafana" else wire.aggregate_out(answer))
 
+    async def export_events(self, call: Call) -> Answer:
+        query = _query(call, wire.ExportQuery)
+        form = FORMATS[query.format]
+        if query.columns and not form.takes_columns:
+            raise InvalidQuery(f"columns do not go with {query.format}: its events are whole", field="columns")
+        export = await call.unless_gone(self._exports.open(call.caller, wire.export_request(query)))
+
+        async def finish() -> None:
+            export.close()
+
+        chunks = written(form.make(export.columns, query.raw), export.tables())
+        headers = [("content-disposition", wire.attachment(f"{query.stream_id}.{query.format}"))]
+        return Answer(media_type=form.media_type, headers=headers, chunks=chunks, compress=form.compress, finish=finish)
+
     # Keys and tokens
 
     async def sign_in(self, call: Call) -> Answer:
@@ -346,7 +362,7 @@ def _routes(face: DataStream) -> list[Route]:
                 NDJSON: str,
                 cloudevents.STRUCTURED: wire.CloudEventIn,
                 cloudevents.BATCH: list[wire.CloudEventIn],
-                ARROW: bytes,
+                wire.ARROW: bytes,
             },
             replies={200: Reply("Durable and readable", [wire.AcceptedOut, wire.BatchOut])},
             errors=_INGEST_ERRORS,
@@ -368,7 +384,7 @@ def _routes(face: DataStream) -> list[Route]:
                 NDJSON: str,
                 cloudevents.STRUCTURED: wire.CloudEventIn,
                 cloudevents.BATCH: list[wire.CloudEventIn],
-                ARROW: bytes,
+                wire.ARROW: bytes,
             },
             replies={200: Reply("Durable and readable", [wire.BatchOut])},
             errors=_INGEST_ERRORS,
@@ -430,6 +446,19 @@ def _routes(face: DataStream) -> list[Route]:
             replies={200: Reply("One result for each group", [wire.AggregateOut, list[dict[str, Any]]])},
             errors=_QUERY_ERRORS,
             handler=face.query_aggregate,
+        ),
+        Route(
+            method="GET",
+            path="/v2/export/events",
+            name="export_events",
+            summary="Export events as a file",
+            description="All that match, in the order in which they came in, sent while it is read.",
+            tag="Query",
+            scope=Scope.EVENTS_READ,
+            query=wire.ExportQuery,
+            replies={200: Reply("The file", media_type="*/*")},
+            errors=_QUERY_ERRORS,
+            handler=face.export_events,
         ),
         Route(
             method="GET",

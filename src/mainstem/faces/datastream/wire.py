@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -25,6 +26,7 @@ from mainstem.events import (
     AggregateRequest,
     Aggregation,
     Batch,
+    ExportRequest,
     InvalidEvent,
     InvalidEvents,
     InvalidJson,
@@ -191,6 +193,8 @@ def parse_time(text: str, field: str) -> int:
 
 
 # Ingestion
+
+ARROW = "application/vnd.apache.arrow.stream"
 
 StreamId = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")]
 EventType = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")]
@@ -474,6 +478,42 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+
+
+class ExportQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    stream_id: StreamId
+    format: Literal["json", "ndjson", "csv", "parquet", "avro", "arrow"] = "json"
+    start_time: Annotated[Time, Meta(description="From this time on")] | UnsetType = UNSET
+    end_time: Annotated[Time, Meta(description="Before this time")] | UnsetType = UNSET
+    event_type: str | UnsetType = UNSET
+    filter: Annotated[
+        list[str], Meta(description="Conditions that must all hold, such as `data.amount>10`; may be repeated")
+    ] = []
+    columns: (
+        Annotated[
+            str,
+            Meta(min_length=1, description="Fields with commas, each a column: `timestamp,data.amount`; not for JSON"),
+        ]
+        | UnsetType
+    ) = UNSET
+    raw: Annotated[bool, Meta(description="CSV: leave cells as they are that a spreadsheet takes for formulas")] = False
+
+
+def export_request(query: ExportQuery) -> ExportRequest:
+    return ExportRequest(
+        stream=query.stream_id,
+        start_us=parse_time(query.start_time, "start_time") if query.start_time else None,
+        end_us=parse_time(query.end_time, "end_time") if query.end_time else None,
+        event_type=query.event_type or None,
+        filters=query.filter,
+        columns=_BETWEEN_COMMAS.findall(query.columns) if query.columns else None,
+    )
+
+
+def attachment(name: str) -> str:
+    """A Content-Disposition that saves under this name, and under a plain one where only ASCII is understood."""
+    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 class EventOut(msgspec.Struct, kw_only=True):
