@@ -16,6 +16,7 @@ from mainstem import __version__
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import Unavailable
 from mainstem.events import (
+    Exports,
     Following,
     Ingest,
     IngestLimits,
@@ -111,6 +112,7 @@ async def _wire(
         topics=topics,
         ingest=ingest,
         queries=Queries(storage.log, storage.analytics, topics, clock, settings.query_timeout_s),
+        exports=Exports(storage.log, storage.analytics, topics, settings.query_timeout_s),
         following=Following(storage.log, topics),
         sessions=sessions,
         probe=probe,

@@ -1,6 +1,9 @@
 """The log, and all that hangs on it: topics, ingest, queries."""
 
 from mainstem.events.aggregates import AggregateAnswer, AggregateRequest, Aggregation, Operation, Order
+from mainstem.events.export import Column, Export, ExportRequest, Exports
+from mainstem.events.export import Kind as ColumnKind
+from mainstem.events.export import schema as export_schema
 from mainstem.events.filters import InvalidQuery, parse_field, parse_timestamp
 from mainstem.events.follow import Following, Reader, Skipped, Start, TailBatch
 from mainstem.events.ingest import (
@@ -56,8 +59,13 @@ __all__ = [
     "AggregateRequest",
     "Aggregation",
     "Batch",
+    "Column",
+    "ColumnKind",
     "Condition",
     "EventError",
+    "Export",
+    "ExportRequest",
+    "Exports",
     "Following",
     "Form",
     "Ingest",
@@ -107,6 +115,7 @@ __all__ = [
     "Topics",
     "Vitals",
     "WrongPassword",
+    "export_schema",
     "parse_field",
     "parse_timestamp",
 ]

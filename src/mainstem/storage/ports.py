@@ -242,6 +242,9 @@ class Analytics(Protocol):
         memory than there is.
         """
 
+    async def table(self, snapshot: Snapshot, sql: Sql, *, timeout_s: float) -> pa.Table:
+        """The answer as Arrow columns, for many rows; raises as `run` does."""
+
 
 # Blobs: bytes by name
 

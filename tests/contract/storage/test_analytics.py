@@ -38,6 +38,18 @@ async def test_sealed_and_live_events_are_one_relation(analytics: Analytics, tmp
     assert [Row(*row[:5], row[5].encode(), row[6].encode(), row[7]) for row in answer] == ROWS  # type: ignore
 
 
+async def test_an_answer_may_come_as_columns(analytics: Analytics, tmp_path: FilePath) -> None:
+    """The same rows, with the names that the statement gives, even when there are none."""
+    snapshot = FileSnapshot(tmp_path, ROWS, sealed=[8, 7])
+    sql = Sql("SELECT seq AS s, n0 AS amount FROM events WHERE n0 >= ? ORDER BY seq", [17], [AMOUNT])
+    nothing = Sql("SELECT seq AS s FROM events WHERE false")
+
+    table = await analytics.table(snapshot, sql, timeout_s=10)
+
+    assert table.to_pydict() == {"s": [row.seq for row in ROWS[17:]], "amount": [17.0, 18.0, 19.0]}
+    assert (await analytics.table(snapshot, nothing, timeout_s=10)).to_pydict() == {"s": []}
+
+
 @pytest.mark.parametrize("shredded", [[], [[AMOUNT]], [[AMOUNT, USER, SOURCE], [USER]], [[], [SOURCE, AMOUNT]]])
 async def test_leaves_are_the_same_from_columns_and_from_text(
     analytics: Analytics, tmp_path: FilePath, shredded: list[list[tuple[str, ...]]]

@@ -2,18 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
 import duckdb
+import pyarrow as pa
 
 from mainstem.errors import Exhausted, Unavailable
 from mainstem.storage import leaves
 from mainstem.storage.columns import SCHEMA
 from mainstem.storage.leaves import Columns, identifier, literal
 from mainstem.storage.ports import Part, Path, Snapshot, Sql
+
+type _Cursor = duckdb.DuckDBPyConnection
 
 _COLUMNS = [name for name in SCHEMA.names if name != "topic"]
 _LIVE = "live"
@@ -60,12 +63,20 @@ class DuckAnalytics:
         self._database.close()
 
     async def run(self, snapshot: Snapshot, sql: Sql, *, timeout_s: float) -> list[tuple[object, ...]]:
+        return await self._ask(_rows, snapshot, sql, timeout_s)
+
+    async def table(self, snapshot: Snapshot, sql: Sql, *, timeout_s: float) -> pa.Table:
+        return await self._ask(_table, snapshot, sql, timeout_s)
+
+    async def _ask[Answer](
+        self, read: Callable[[_Cursor, Sql], Answer], snapshot: Snapshot, sql: Sql, timeout_s: float
+    ) -> Answer:
         if self._queries >= self._queries_max:
             raise Exhausted("Too many queries are waiting. Try again in a moment.", retry_after_s=1)
         self._queries += 1
         try:
             async with asyncio.timeout(timeout_s), self._turn:
-                return await self._in_thread(snapshot, sql)
+                return await self._in_thread(read, snapshot, sql)
         except TimeoutError:
             raise Unavailable(
                 f"The query took longer than {timeout_s:.3g} s and was stopped. Narrow its time range or its filters.",
@@ -73,10 +84,10 @@ class DuckAnalytics:
         finally:
             self._queries -= 1
 
-    async def _in_thread(self, snapshot: Snapshot, sql: Sql) -> list[tuple[object, ...]]:
+    async def _in_thread[Answer](self, read: Callable[[_Cursor, Sql], Answer], snapshot: Snapshot, sql: Sql) -> Answer:
         cursor = self._database.cursor()
         self._running.add(cursor)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, _answer, cursor, snapshot, sql)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, _answer, read, cursor, snapshot, sql)
         try:
             return await asyncio.shield(work)
         finally:
@@ -122,11 +133,19 @@ def _where(part: Part, snapshot: Snapshot) -> str:
     return " AND ".join(conditions)
 
 
-def _answer(cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, sql: Sql) -> list[tuple[object, ...]]:
+def _rows(cursor: _Cursor, sql: Sql) -> list[tuple[object, ...]]:
+    return cursor.execute(sql.text, list(sql.parameters)).fetchall()
+
+
+def _table(cursor: _Cursor, sql: Sql) -> pa.Table:
+    return cursor.sql(sql.text, params=list(sql.parameters)).to_arrow_table()
+
+
+def _answer[Answer](read: Callable[[_Cursor, Sql], Answer], cursor: _Cursor, snapshot: Snapshot, sql: Sql) -> Answer:
     try:
         cursor.register(_LIVE, snapshot.live)
         cursor.execute(f"CREATE TEMP VIEW events AS {relation(snapshot.parts, sql.leaves, snapshot)}").fetchall()
-        return cursor.execute(sql.text, list(sql.parameters)).fetchall()
+        return read(cursor, sql)
     except duckdb.InterruptException as error:
         raise Unavailable("The query was stopped.") from error
     except duckdb.OutOfMemoryException as error:
