@@ -19,6 +19,7 @@ from benchmarks.ingest import MAINSTEM, columns, many_streams, one_stream, singl
 from benchmarks.latency import acknowledgement
 from benchmarks.memory import resident
 from benchmarks.pulls import pulls
+from benchmarks.pushes import pushes
 from benchmarks.queries import aggregates, pages
 from benchmarks.restart import restarts
 from benchmarks.software import Missing
@@ -31,6 +32,7 @@ PROMISES: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "P2": one_stream,
     "P3": single_events,
     "P4": columns,
+    "P5": pushes,
     "P6": acknowledgement,
     "P8": aggregates,
     "P7": pages,

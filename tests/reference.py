@@ -201,7 +201,10 @@ def _bounds(schema: Mapping[str, Any]) -> str:
 def evernest_routes() -> str:
     face = Evernest.__new__(Evernest)
     routes = {route.path: route for route in face.routes}.values()
-    return _table(("path", "what it does"), ((f"`{route.path}`", f"{route.summary}.") for route in routes))
+    return _table(
+        ("path", "parameters", "what it does"),
+        ((f"`{route.path}`", route.description, f"{route.summary}.") for route in routes),
+    )
 
 
 def evernest_errors() -> str:

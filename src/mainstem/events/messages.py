@@ -54,7 +54,7 @@ class MessageLimits(msgspec.Struct, frozen=True):
 
 
 class NoSuchMessage(Invalid):
-    """The topic has no message of this index, or a range that ends before it begins. `bounds` in the details: which."""
+    """The topic has no message of this index, or the range ends before it begins."""
 
 
 class MessageExpired(Invalid):
@@ -158,7 +158,7 @@ class Messages:
         state = self._log.state(topic.id)
         place = _resolve(index, state.next_idx)
         if place is None:
-            raise NoSuchMessage(f"Stream {topic_id} has no event {index}.", bounds=("index",))
+            raise NoSuchMessage(f"Stream {topic_id} has no event {index}.")
         return await self._read(topic, place, 1)
 
     async def pull_range(self, principal: Principal, topic_id: TopicId, first: int, last: int) -> Pulled:
@@ -170,9 +170,7 @@ class Messages:
         count = self._log.state(topic.id).next_idx
         begin, end = _resolve(first, count), _resolve(last, count)
         if begin is None or end is None or begin > end:
-            raise NoSuchMessage(
-                f"Stream {topic_id} has no events from {first} to {last}.", bounds=("first", "last"), count=count
-            )
+            raise NoSuchMessage(f"Stream {topic_id} has no events from {first} to {last}.")
         if end - begin >= self._limits.range_messages_max:
             raise RangeTooLarge(
                 f"A range has at most {self._limits.range_messages_max:,} events: ask for it in pieces.",
@@ -183,10 +181,14 @@ class Messages:
     async def pull_random(self, principal: Principal, topic_id: TopicId) -> Pulled:
         """Any message that is kept, each as likely as the others. Raises NoMessages."""
         topic = await self._topics.by_id_for(principal, Action.READ, topic_id)
-        state = self._log.state(topic.id)
-        if state.first_idx == state.next_idx:
-            raise NoMessages("Empty stream")
-        return await self._read(topic, state.first_idx + secrets.randbelow(state.next_idx - state.first_idx), 1)
+        while True:
+            state = self._log.state(topic.id)
+            if state.first_idx == state.next_idx:
+                raise NoMessages("Empty stream")
+            try:
+                return await self._read(topic, state.first_idx + secrets.randbelow(state.next_idx - state.first_idx), 1)
+            except MessageExpired:
+                continue  # in this very moment
 
     async def _read(self, topic: Topic, first: int, count: int) -> Pulled:
         """Exactly these: never fewer in silence."""

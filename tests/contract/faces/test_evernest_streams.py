@@ -184,6 +184,20 @@ def test_a_stream_made_here_keeps_everything(alice: User, server: Server) -> Non
         assert other.get(f"/v2/streams/{name}").json()["retention_days"] is None
 
 
+def test_a_message_that_breaks_the_schema_of_its_stream_is_refused(alice: User, server: Server) -> None:
+    """On both ways: the second is known to the short one."""
+    name = fresh("stream")
+    stream = alice.stream(name)
+    source = alice.source({stream: "ReadWrite"})
+    schema = {"properties": {"message": {"maxLength": 3}}}
+    with server.client(alice.datastream_key()) as other:
+        assert other.patch(f"/v2/streams/{name}", json={"schema": schema}).status_code == 200
+    source.push(stream, "yes")
+    for _ in range(2):
+        source.refused(f"/Stream/{stream}/Push", "Message", Message="no, it is long", reason="SchemaViolation")
+    assert source.push(stream, "end")["EventId"] == 1
+
+
 def test_a_push_that_is_answered_can_be_read_by_others_at_once(server: Server, source: Source, numbers: int) -> None:
     """A reader that asks for the next event all the while never finds a gap."""
     done = threading.Event()

@@ -18,6 +18,8 @@ from mainstem.telemetry import Metrics
 _TARGET = re.compile(rb"/stream/([0-9]{1,18})/push/?(?:\?(.*))?", re.IGNORECASE)
 _MESSAGE_CHARACTERS_MAX = 512
 """The answer repeats the message, and a large one may be compressed: that is the long way's work."""
+_MEANINGLESS = (b"content-type", b"x-api-key", b"authorization")
+"""The body is JSON, whatever is said of it, and keys are parameters."""
 _MEDIA_TYPE = wire.MEDIA_TYPE.encode()
 _NOT_KEPT = b"%b: %b\r\n" % tuple(text.encode() for text in wire.NOT_KEPT)
 
@@ -58,7 +60,8 @@ class HotPush:
         found = _TARGET.fullmatch(target)
         if found is None or method not in (b"POST", b"GET"):
             return None
-        headers.pop(b"content-type", None)  # the body is JSON, whatever is said of it
+        for name in _MEANINGLESS:
+            headers.pop(name, None)
         push = None
         if found[2]:
             push = _of_query(found[2])

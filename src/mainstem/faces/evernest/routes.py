@@ -276,44 +276,50 @@ def _guid() -> str:
 
 
 def _routes(face: Evernest) -> list[list[Route]]:
-    by_source, by_user = face.by_source, face.by_user
+    def by_source(path: str, name: str, summary: str, verb: Verb, *parameters: str) -> list[Route]:
+        return _both(path, name, summary, face.by_source(verb), "Key", *parameters)
+
+    def by_user(path: str, name: str, summary: str, verb: Verb, *parameters: str) -> list[Route]:
+        return _both(path, name, summary, face.by_user(verb), "UserKey", *parameters)
+
     return [
-        _both("/Stream/New", "stream_new", "Make a stream", by_user(face.create_stream)),
-        _both("/Stream/{StreamId}", "stream", "See a stream's name and how much it has", by_source(face.stream)),
-        _both("/Stream/{StreamId}/Push", "push", "Push a message", by_source(face.push)),
-        _both("/Stream/{StreamId}/Pull/Random", "pull_random", "Pull any event", by_source(face.pull_random)),
-        _both("/Stream/{StreamId}/Pull/{EventId}", "pull", "Pull an event", by_source(face.pull)),
-        _both(
+        by_user("/Stream/New", "stream_new", "Make a stream", face.create_stream, "StreamName"),
+        by_source("/Stream/{StreamId}", "stream", "See a stream's name and how much it has", face.stream),
+        by_source("/Stream/{StreamId}/Push", "push", "Push a message", face.push, "Message"),
+        by_source("/Stream/{StreamId}/Pull/Random", "pull_random", "Pull any event", face.pull_random),
+        by_source("/Stream/{StreamId}/Pull/{EventId}", "pull", "Pull an event", face.pull),
+        by_source(
             "/Stream/{StreamId}/Pull/{FromEventId}/{ToEventId}",
             "pull_range",
             "Pull the events from one to another, both included",
-            by_source(face.pull_range),
+            face.pull_range,
         ),
-        _both("/Source", "own_source", "See the source that asks", by_source(face.own_source)),
-        _both("/Source/New", "source_new", "Make a source", by_user(face.create_source)),
-        _both("/Source/{SourceId}", "source", "See one of your sources", by_user(face.source)),
-        _both("/Right/{StreamId}", "own_right", "See the right of the source that asks", by_source(face.own_right)),
-        _both("/Right/{SourceId}/{StreamId}", "source_right", "See a right of your source", by_user(face.source_right)),
-        _both(
+        by_source("/Source", "own_source", "See the source that asks", face.own_source),
+        by_user("/Source/New", "source_new", "Make a source", face.create_source, "SourceName"),
+        by_user("/Source/{SourceId}", "source", "See one of your sources", face.source),
+        by_source("/Right/{StreamId}", "own_right", "See the right of the source that asks", face.own_right),
+        by_user("/Right/{SourceId}/{StreamId}", "source_right", "See a right of your source", face.source_right),
+        by_user(
             "/Right/{SourceId}/{StreamId}/Set/{Right}",
             "source_right_set",
             "Give your source a right",
-            by_user(face.set_source_right),
+            face.set_source_right,
         ),
-        _both("/User", "own_user", "See yourself", by_user(face.own_user)),
-        _both("/User/{UserId}", "user", "See a user's name", face.by_anybody(face.user), public=True),
-        _both("/UserRight/{UserId}/{StreamId}", "user_right", "See a user's right", by_user(face.user_right)),
-        _both(
+        by_user("/User", "own_user", "See yourself", face.own_user),
+        _both("/User/{UserId}", "user", "See a user's name", face.by_anybody(face.user)),
+        by_user("/UserRight/{UserId}/{StreamId}", "user_right", "See a user's right", face.user_right),
+        by_user(
             "/UserRight/{UserId}/{StreamId}/Set/{Right}",
             "user_right_set",
             "Give a user a right on a stream that you administer",
-            by_user(face.set_user_right),
+            face.set_user_right,
+            "Password, to make him an administrator",
         ),
     ]
 
 
 def _both(
-    path: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Answer]], *, public: bool = False
+    path: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Answer]], *parameters: str
 ) -> list[Route]:
     """The route by each of its methods."""
     return [
@@ -323,8 +329,9 @@ def _both(
             pattern=f"^{_IN_PATH.sub(_segment, path)}/?$",
             name=f"evernest_{name}",
             summary=summary,
+            description="; ".join(parameters),
             handler=handler,
-            public=public,
+            public=not parameters,
             tag=path.split("/")[1],
             replies={200: Reply("Success")},
         )
