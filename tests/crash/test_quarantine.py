@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from crash.folders import CLICKS, OPTIONS, ORDERS, TOPICS, WINDOW_S, Filled, fil
 from logs import drafts, kept, numbers_of
 from mainstem.clock import FixedClock
 from mainstem.storage import accept_loss, verify_log
-from mainstem.storage.embedded.log import EmbeddedLog
+from mainstem.storage.embedded.log import EmbeddedLog, recovery
 from mainstem.storage.ports import Condition
 
 LAST = TOPICS[-1]
@@ -200,6 +201,79 @@ async def test_a_lost_catalogue_does_not_hide_what_is_missing(filled: Filled) ->
     async with opened(filled.folder) as log:
         assert list(log.figures().quarantined) == [second.name]
         assert (await kept(log, ORDERS))[:38] == filled.rows[ORDERS][:38]
+
+
+class Killed(BaseException):
+    """As if the process ended here."""
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+async def test_making_the_catalogue_anew_may_be_cut_short(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The next start begins again: half a catalogue is not taken for all."""
+    (filled.folder / "catalog.sqlite").unlink()
+    adopted = count()
+    described = recovery._described
+
+    def killed_after(path: Path) -> object:
+        if next(adopted) == after:
+            raise Killed
+        return described(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "_described", killed_after)
+        with pytest.raises(Killed):
+            await reading(filled.folder)
+
+    assert await reading(filled.folder) == filled.rows
+    async with opened(filled.folder) as log:
+        again = drafts(numbers_of(filled.rows[ORDERS]), prefix=f"{ORDERS}-")
+        assert (await log.append(ORDERS, again, dedupe_window_s=WINDOW_S)).count == 0
+
+
+async def test_events_are_found_beside_a_hole_that_nobody_knows_of(filled: Filled) -> None:
+    """A segment and the catalogue are gone: compaction must not move what is left over the hole."""
+    segment(filled.folder, 1).unlink()
+    (filled.folder / "catalog.sqlite").unlink()
+    expected = [row for row in filled.rows[ORDERS] if not 19 <= row.idx < 38]
+    async with opened(filled.folder) as log:
+        assert await kept(log, ORDERS) == expected
+        await log.maintain()
+        assert await kept(log, ORDERS) == expected
+        await log.maintain()
+        assert await kept(log, ORDERS) == expected
+
+
+async def test_a_write_ahead_file_may_be_mended_though_the_catalogue_is_lost(filled: Filled) -> None:
+    """Which events are missing is told from those that are there."""
+    wal = newest_wal(filled.folder)
+    sound = damage(wal, len(wal.read_bytes()) // 2)
+    async with opened(filled.folder) as log:
+        await log.seal()
+    (filled.folder / "catalog.sqlite").unlink()
+    async with opened(filled.folder) as log:
+        await log.maintain()
+        assert log.health().condition is Condition.UNHEALTHY
+    wal.write_bytes(sound)
+
+    async with opened(filled.folder) as log:
+        assert log.health().condition is not Condition.UNHEALTHY
+        assert {topic: await kept(log, topic) for topic in TOPICS} == filled.rows
+        await log.maintain()
+        assert {topic: await kept(log, topic) for topic in TOPICS} == filled.rows
+
+
+async def test_strange_files_are_left_alone(filled: Filled) -> None:
+    """An operator may have put something there: it neither stops a start nor goes away."""
+    strange = [filled.folder / place / "notes.parquet" for place in ("segments", "quarantine")]
+    strange += [filled.folder / "wal" / "copy of.wal", filled.folder / "dedupe" / "old.ids"]
+    for file in strange:
+        file.write_bytes(b"?")
+    (filled.folder / "catalog.sqlite").unlink()
+
+    assert await reading(filled.folder) == filled.rows
+    assert all(file.exists() for file in strange)
 
 
 async def test_numbers_are_not_given_again_when_the_catalogue_is_lost(tmp_path: Path) -> None:

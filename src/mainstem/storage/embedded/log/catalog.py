@@ -87,6 +87,8 @@ NOTE_LIFE_S = 24 * 3_600
 
 
 class Fact(StrEnum):
+    WHOLE = "whole"
+    """1: it was not cut short while it was made."""
     NEXT_SEQ = "next_seq"
     FORGOTTEN_UNTIL = "forgotten_until"
 
@@ -318,9 +320,12 @@ class Catalog:
         notes_expire: int,
         run: Run | None,
         next_seq: int,
+        instead_of: Sequence[Segment] = (),
     ) -> None:
         """All that was in a write-ahead file: it may be deleted afterwards."""
         with self._lock, self._transaction():
+            for segment in instead_of:
+                self._delete_segment(segment.file)
             for segment, extents in sealed:
                 self._insert(segment, extents)
             self._put_standings(standings)

@@ -1,5 +1,6 @@
 """Where the log keeps what, below its folder."""
 
+import re
 from pathlib import Path as FilePath
 
 
@@ -20,11 +21,11 @@ class Layout:
         return self.wal / f"{first_seq:020d}.wal"
 
     def run_files(self) -> list[FilePath]:
-        return sorted(self.dedupe.glob("*.ids"))
+        return sorted(path for path in self.dedupe.iterdir() if re.fullmatch(r"[0-9]{20}-[0-9]{20}\.ids", path.name))
 
     def wal_files(self) -> list[FilePath]:
         """In sequence order."""
-        return sorted(self.wal.glob("*.wal"))
+        return sorted(path for path in self.wal.iterdir() if re.fullmatch(r"[0-9]{20}\.wal", path.name))
 
     def remove_temporary(self) -> None:
         for place in (self.segments, self.dedupe):
@@ -39,6 +40,14 @@ def first_seq_of(wal_file: FilePath) -> int:
 def aside_name(wal_file: FilePath, offset: int) -> str:
     """What a write-ahead file that is damaged from a byte on is called in quarantine."""
     return f"{wal_file.stem}+{offset}.wal"
+
+
+def is_aside(name: str) -> bool:
+    return re.fullmatch(r"[0-9]{20}\+[0-9]+\.wal", name) is not None
+
+
+def first_seq_aside(name: str) -> int:
+    return int(name.split("+")[0])
 
 
 def is_of(wal_file: FilePath, aside: str) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 
 from mainstem.clock import SECOND_US
+from mainstem.storage.columns import Chunk
 from mainstem.storage.embedded.log import segments
 from mainstem.storage.embedded.log.catalog import (
     NOTE_LIFE_S,
@@ -27,7 +28,7 @@ from mainstem.storage.embedded.log.catalog import (
 )
 from mainstem.storage.embedded.log.dedupe import RunFile, Seen, collect, digest, write_run
 from mainstem.storage.embedded.log.frame import Flaw, Frame, find_next, scan
-from mainstem.storage.embedded.log.layout import Layout, aside_name, first_seq_of, is_of
+from mainstem.storage.embedded.log.layout import Layout, aside_name, first_seq_aside, first_seq_of, is_aside, is_of
 from mainstem.storage.embedded.log.tail import Generation
 from mainstem.storage.embedded.log.topics import TopicLine
 
@@ -56,7 +57,15 @@ def recover(layout: Layout, now_us: int) -> tuple[Catalog, Recovered]:
     layout.make()
     layout.remove_temporary()
     catalog, reason = _open_catalog(layout)
-    if reason:
+    try:
+        return catalog, _recover(layout, catalog, now_us, is_anew=bool(reason))
+    except BaseException:
+        catalog.close()
+        raise
+
+
+def _recover(layout: Layout, catalog: Catalog, now_us: int, *, is_anew: bool) -> Recovered:
+    if is_anew:
         catalog.set_fact(Fact.FORGOTTEN_UNTIL, now_us + NOTE_LIFE_S * SECOND_US)
         _adopt_quarantine(layout, catalog)
         _adopt_runs(layout, catalog)
@@ -71,37 +80,42 @@ def recover(layout: Layout, now_us: int) -> tuple[Catalog, Recovered]:
         recovered.topics.setdefault(topic, TopicLine()).bytes = size
     recovered.runs = _open_runs(layout, catalog)
     _replay_files(layout, catalog, recovered)
-    return catalog, recovered
+    catalog.set_fact(Fact.WHOLE, 1)
+    return recovered
 
 
 # The catalogue and the segments
 
 
 def _open_catalog(layout: Layout) -> tuple[Catalog, str]:
-    """The catalogue, and why it had to be made anew, if so."""
-    there = layout.catalog.exists()
+    """The catalogue, and why it is an empty one although there is a log, if so."""
     try:
         catalog = Catalog(layout.catalog)
     except Damaged as error:
-        reason = f"its catalogue was damaged: {error}"
+        reason = str(error)
         for file in layout.folder.glob("catalog.sqlite*"):
             file.replace(layout.quarantine / file.name)
-        catalog = Catalog(layout.catalog)
     else:
-        used = layout.wal_files() or any(layout.segments.glob("*.parquet"))
-        reason = "its catalogue was lost" if used and not there else ""
+        if catalog.fact(Fact.WHOLE, 0):
+            return catalog, ""
+        # It is new, or making it was cut short: half of it must not be taken for all.
+        catalog.close()
+        for file in layout.folder.glob("catalog.sqlite*"):
+            file.unlink()
+        used = layout.wal_files() or any(layout.segments.iterdir()) or any(layout.quarantine.iterdir())
+        reason = "it was lost" if used else ""
     if reason:
         _log.error("the log's catalogue is made anew", reason=reason)
-    return catalog, reason
+    return Catalog(layout.catalog), reason
 
 
 def _adopt_quarantine(layout: Layout, catalog: Catalog) -> None:
     """A new catalogue must not keep quiet about what an old one knew to be missing."""
     for path in sorted(layout.quarantine.iterdir()):
-        if path.suffix == ".parquet":
+        if segments.is_segment(path.name):
             _remember(catalog, path, segments.range_of(path.name), segments.checksum_in(path.name))
-        elif path.suffix == ".wal":
-            first_seq = int(path.stem.split("+")[0])
+        elif is_aside(path.name):
+            first_seq = first_seq_aside(path.name)
             _remember(catalog, path, (first_seq, first_seq), 0)
 
 
@@ -119,7 +133,12 @@ def _adopt_segments(layout: Layout, catalog: Catalog) -> None:
     sealed_below = catalog.next_seq()
     replayed_from = min((seq for seq in map(first_seq_of, layout.wal_files()) if seq >= sealed_below), default=None)
     known = [(segment.first_seq, segment.next_seq) for segment in catalog.segments(State.SOUND)]
-    unknown = [path for path in layout.segments.glob("*.parquet") if catalog.segment(path.name) is None]
+    unknown = [
+        path
+        for path in layout.segments.iterdir()
+        if segments.is_segment(path.name) and catalog.segment(path.name) is None
+    ]
+    adopted: list[tuple[Segment, list[Extent]]] = []
     # The widest first: where a compaction was cut short, its result holds what the others hold.
     for path in sorted(unknown, key=lambda path: _width(path.name), reverse=True):
         first_seq, next_seq = segments.range_of(path.name)
@@ -130,14 +149,18 @@ def _adopt_segments(layout: Layout, catalog: Catalog) -> None:
             path.unlink()
             continue
         try:
-            adopted = _described(path)
+            adopted.append(_described(path))
         except Exception as error:  # whatever a damaged file makes the reader raise
             _quarantine_unknown(layout, catalog, path, str(error))
             continue
         known.append((first_seq, next_seq))
-        _log.warning("a segment is taken up that the catalogue did not know", segment=path.name)
-        catalog.replace(gone, [])
-        catalog.add_sealed([adopted], _standings_of([adopted]), (), 0, None, max(next_seq, catalog.next_seq()))
+    # In sequence order, so that what a kill leaves unknown still lies above what the catalogue says is sealed.
+    for segment, extents in sorted(adopted, key=lambda item: item[0].first_seq):
+        _log.warning("a segment is taken up that the catalogue did not know", segment=segment.file)
+        made = [(segment, extents)]
+        gone = _gone_within(layout, catalog, segment.first_seq, segment.next_seq)
+        next_seq = max(segment.next_seq, catalog.next_seq())
+        catalog.add_sealed(made, _standings_of(made), (), 0, None, next_seq, instead_of=gone)
 
 
 def _gone_within(layout: Layout, catalog: Catalog, first_seq: int, next_seq: int) -> list[Segment]:
@@ -368,22 +391,28 @@ def _fill_gaps(layout: Layout, catalog: Catalog) -> None:
             path.replace(layout.quarantine / path.name)
             continue
         frames = [step.found for step in steps if isinstance(step.found, Frame)]
-        for segment in missing:
-            _fill_gap(layout, catalog, segment, frames)
+        restored = [_fill_gap(layout, catalog, segment, frames) for segment in missing]
+        if not all(restored):
+            path.replace(layout.quarantine / path.name)  # it may be the only copy of what is missing
 
 
-def _fill_gap(layout: Layout, catalog: Catalog, missing: Segment, frames: Sequence[Frame]) -> None:
+def _fill_gap(layout: Layout, catalog: Catalog, missing: Segment, frames: Sequence[Frame]) -> bool:
+    # A catalogue that was made anew does not know which are missing.
+    is_known = missing.first_seq < missing.next_seq
     chunks = [
         frame.chunk
         for frame in frames
-        if frame.chunk is not None and missing.first_seq <= frame.first_seq < missing.next_seq
+        if frame.chunk is not None
+        and (
+            missing.first_seq <= frame.first_seq < missing.next_seq if is_known else not _is_there(catalog, frame.chunk)
+        )
     ]
     made = [segments.write(layout.segments, segments.table(group), ()) for group in segments.unbroken(chunks)]
     taken = [extent for _, extents in made for extent in extents if _is_taken(catalog, extent)]
     if taken:
         _log.error("events cannot be restored: later ones have their indexes", file=missing.file, topic=taken[0].topic)
         segments.delete(layout.segments, [segment.file for segment, _ in made])
-        return
+        return False
     ids: dict[bytes, Seen] = {}
     for chunk in chunks:
         rows = segments.table([chunk])
@@ -391,6 +420,16 @@ def _fill_gap(layout: Layout, catalog: Catalog, missing: Segment, frames: Sequen
     run = write_run(layout.dedupe, ids, missing.first_seq, missing.next_seq) if ids else None
     catalog.fill_gap(missing, made, _standings_of(made), run)
     _log.info("a write-ahead file was restored", file=missing.file, events=sum(segment.rows for segment, _ in made))
+    return True
+
+
+def _is_there(catalog: Catalog, chunk: Chunk) -> bool:
+    topic, idx = int(chunk.topics[0]), int(chunk.idx[0])
+    return any(
+        placed.extent.first_idx <= idx < placed.extent.next_idx
+        and placed.segment.first_seq <= chunk.first_seq < placed.segment.next_seq
+        for placed in catalog.extents(topic)
+    )
 
 
 def _is_taken(catalog: Catalog, extent: Extent) -> bool:

@@ -5,6 +5,7 @@ that queries ask for most, two more each (see `storage.leaves`).
 """
 
 import os
+import re
 import threading
 import zlib
 from collections import OrderedDict
@@ -242,7 +243,7 @@ def delete(folder: FilePath, files: Iterable[str]) -> None:
 
 
 def is_segment(name: str) -> bool:
-    return name.endswith(".parquet")
+    return re.fullmatch(r"[0-9]{20}-[0-9]{20}-[0-9a-f]+-[0-9a-f]{8}\.parquet", name) is not None
 
 
 def range_of(name: str) -> tuple[int, int]:

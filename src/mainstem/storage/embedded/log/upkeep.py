@@ -281,9 +281,27 @@ class Upkeep:
         yield from self._worthwhile(group, first_idx, full=eager or len(group) >= _COMPACT_SEGMENTS)
 
     def _worthwhile(self, group: list[Segment], first_idx: Mapping[int, int], *, full: bool) -> Iterator[list[Segment]]:
-        if full and len(group) > 1:
-            yield group
-            return
+        parts = self._joinable(group) if full and len(group) > 1 else [group]
+        for part in parts:
+            if full and len(part) > 1:
+                yield part
+            else:
+                yield from self._rewritable(part, first_idx)
+
+    def _joinable(self, group: Sequence[Segment]) -> list[list[Segment]]:
+        """The group, cut wherever a topic misses events in between: rows of an extent are found by counting."""
+        parts: list[list[Segment]] = []
+        next_idx: dict[int, int] = {}
+        for segment in group:
+            extents = self._catalog.extents_in(segment.file)
+            if not parts or any(next_idx.get(item.topic, item.first_idx) != item.first_idx for item in extents):
+                parts.append([])
+                next_idx = {}
+            parts[-1].append(segment)
+            next_idx.update((item.topic, item.next_idx) for item in extents)
+        return parts
+
+    def _rewritable(self, group: Iterable[Segment], first_idx: Mapping[int, int]) -> Iterator[list[Segment]]:
         for segment in group:
             extents = self._catalog.extents_in(segment.file)
             kept = sum(_kept(extent, first_idx) for extent in extents)
