@@ -69,6 +69,8 @@ def live_rows(chunks: Iterable[Chunk], topic: int, first_idx: int, count: int) -
         if len(found) >= count:
             break
         if chunk.only_topic == topic:
+            if first_idx > chunk.idx[-1]:
+                continue
             start = int(np.searchsorted(chunk.idx, first_idx))
             found += rows_of(chunk.batch, start, min(count - len(found), chunk.count - start))
         elif chunk.only_topic is None:
