@@ -26,6 +26,8 @@ _JSON = re.compile(JSON.encode() + rb"(?:;\s*charset=\"?utf-8\"?)?", re.IGNORECA
 _END = b"\r\n\r\n"
 
 _KNOWN_MAX = 4_096
+_BLOCK_BYTES_MAX = 4_096
+"""Blocks that are kept are small, so that all of them together are, too."""
 _KNOWN_BYTES_MAX = 2_048  # of one block: longer ones are hardly the same again
 _WAITING_BYTES_MAX = 256 * 1024
 
@@ -92,6 +94,8 @@ class _Shared:
         known = self._known.get(block)
         if known is not None:
             return known
+        if len(block) > _BLOCK_BYTES_MAX:
+            return None
         known = self._read(block)
         if known is not None and not known.request_id and known.size <= _KNOWN_BYTES_MAX:
             if len(self._known) >= _KNOWN_MAX:

@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import msgspec
 from starlette.types import Receive, Scope, Send
-from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEADER_BYTES_MAX = 64 * 1024
+_HEADERS_TOO_LONG = (431, f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
 
 
 class Guard(HttpToolsProtocol):
@@ -24,8 +25,9 @@ class Guard(HttpToolsProtocol):
     _within_headers = False
     _header_bytes = 0
     _completed_one = False
+    _answering: RequestResponseCycle | None = None
     _header_timer: asyncio.TimerHandle | None = None
-    _refused_with = (400, "INVALID_REQUEST")
+    _refused_with = (400, "")  # status, and the reason where uvicorn gives none
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -38,7 +40,14 @@ class Guard(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._answering is not None:  # uvicorn tells only the request that came last
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _should_upgrade_to_ws(self) -> bool:
         """A connection too many gets its 503, whatever it asks for."""
@@ -52,6 +61,10 @@ class Guard(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._within_headers = False
         self._stop_timer()
+        # Counted once more, for all of it may have come with the bytes that also ended it.
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEADER_BYTES_MAX:
+            self._refused_with = _HEADERS_TOO_LONG
+            raise OverflowError  # which the parser hands on as an error of its own, and that is then refused
         self.limit_concurrency = None  # uvicorn would say no in plain text
         super().on_headers_complete()
 
@@ -67,16 +80,28 @@ class Guard(HttpToolsProtocol):
         if not self._completed_one:  # else most of it was of requests before, sent ahead
             self._header_bytes += len(data)
         if self._header_bytes > HEADER_BYTES_MAX:
-            self._refused_with = (431, "INVALID_REQUEST")
-            self.send_400_response(f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
+            self._refused_with = _HEADERS_TOO_LONG
+            self.send_400_response("")
         elif self._header_timer is None:
             self._header_timer = self.loop.call_later(self.header_timeout_s, self._too_slow)
 
     def send_400_response(self, msg: str) -> None:
-        """What cannot be read as a request has no path, so no face: it gets the common shape of an error."""
+        """What cannot be read as a request has no path, so no face: it gets the common shape of an error.
+
+        Behind a request that is still being answered it gets nothing: that answer goes out, and ends the connection.
+        """
         self._stop_timer()
-        status, code = self._refused_with
-        body = msgspec.json.encode({"error": {"code": code, "message": msg, "details": {}}})
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                self.transport.pause_reading()
+                return
+            cycle.disconnected = True  # its own body is what cannot be read
+            cycle.message_event.set()
+        status, reason = self._refused_with
+        facts = {"code": "INVALID_REQUEST", "message": reason or msg, "details": {}}
+        body = msgspec.json.encode({"error": facts})
         self.transport.write(
             STATUS_LINE[status]
             + b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
@@ -91,8 +116,8 @@ class Guard(HttpToolsProtocol):
         if not self._within_headers:  # nothing was asked, so there is nothing to answer
             self.transport.close()
             return
-        self._refused_with = (408, "INVALID_REQUEST")
-        self.send_400_response(f"The request's headers took more than {self.header_timeout_s:g} s")
+        self._refused_with = (408, f"The request's headers took more than {self.header_timeout_s:g} s")
+        self.send_400_response("")
 
     def _stop_timer(self) -> None:
         if self._header_timer is not None:

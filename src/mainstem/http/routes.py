@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from starlette.datastructures import Headers, QueryParams
@@ -217,7 +217,7 @@ def decode_json[T](body: bytes, kind: type[T]) -> T:
 def convert_query[T](query_string: bytes, kind: type[T]) -> T:
     """Raises Invalid for an unknown or repeated parameter and for a value that does not fit."""
     try:
-        given = QueryParams(query_string.decode())
+        given = QueryParams(parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError as error:
         raise Invalid("The query string is not valid UTF-8") from error
     values: dict[str, object] = {}

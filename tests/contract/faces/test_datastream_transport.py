@@ -262,7 +262,7 @@ def test_every_answer_has_a_request_id_of_its_own(client: httpx.Client) -> None:
 
 def test_an_unknown_path_is_not_found(client: httpx.Client) -> None:
     """In the face's own shape, inside its paths and outside."""
-    for path in ("/v2/nothing", "/", "/v2", "/v2/streams/a/b", "/v2/streams//status"):
+    for path in ("/v2/nothing", "/nothing", "/v2", "/v2/streams/a/b", "/v2/streams//status"):
         refused(client.get(path), 404, "NOT_FOUND")
 
 
