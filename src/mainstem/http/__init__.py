@@ -61,7 +61,6 @@ __all__ = [
     "Socket",
     "SocketProtocol",
     "UnsupportedMediaType",
-    "accepts",
     "UpgradeRequired",
     "accepts",
     "decode_json",
