@@ -71,6 +71,19 @@ def test_adding_an_account_prints_its_number_and_name(shell: Shell) -> None:
     assert (account["id"], account["name"], account["email"], account["admin"]) == (9, "bob", "bob@example.org", False)
 
 
+def test_an_account_begins_with_a_user_key_and_may_get_others(shell: Shell) -> None:
+    """Each is shown once, and ends by its name."""
+    first = shell.ask("user", "add", "alice")["user_key"]
+    second = shell.ask("user", "key", "alice", "--name", "second")
+    assert (second["id"], second["name"], second["revoked"]) == (8, "second", False)
+    assert len({first, second["user_key"]}) == 2
+    assert {len(first), len(second["user_key"])} == {32}
+    assert shell.run("user", "key", "alice", "--name", "second")[0] == 1
+    assert shell.ask("user", "key", "8", "--name", "second", "--revoke")["revoked"] is True
+    assert shell.run("user", "key", "alice", "--name", "second")[0] == 0
+    assert shell.run("user", "key", "nobody")[0] == 1
+
+
 def test_accounts_are_listed_oldest_first(shell: Shell, admin: Any) -> None:
     shell.run("user", "add", "alice")
 

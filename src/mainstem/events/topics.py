@@ -60,6 +60,7 @@ class Topics:
         self._defaults = defaults or TopicDefaults()
         self._by_name: dict[str, Topic] = {}
         self._by_id: dict[TopicId, Topic] = {}
+        self._gone: set[TopicId] = set()  # deleted, though somebody may have read the row just before
         self._changing = asyncio.Lock()
         self._writable: dict[tuple[str, str], Topic] = {}
         self._writable_epoch = -1
@@ -112,7 +113,7 @@ class Topics:
         if topic is None:
             async with self._records.read() as rows:
                 row = (await rows.execute(select(tables.topics).where(tables.topics.c.id == topic_id))).one_or_none()
-            if row is None:
+            if row is None or topic_id in self._gone:
                 raise TopicNotFound(str(topic_id))
             topic = Topic(**row._mapping)
             self._remember(topic)
@@ -222,6 +223,7 @@ class Topics:
         async with self._changing:
             topic = await self._for(principal, Action.MANAGE, name)
             del self._by_name[name], self._by_id[topic.id]
+            self._gone.add(topic.id)
             self._writable.clear()
             try:
                 await self._log.drop(topic.id)
@@ -229,6 +231,7 @@ class Topics:
                     await self._directory.forget_topic(tx, topic.id)
                     await tx.execute(delete(tables.topics).where(tables.topics.c.id == topic.id))
             except BaseException:
+                self._gone.discard(topic.id)
                 self._by_name[name] = self._by_id[topic.id] = topic
                 raise
 
@@ -307,7 +310,7 @@ class Topics:
         if topic is None:
             async with self._records.read() as rows:
                 row = (await rows.execute(select(tables.topics).where(tables.topics.c.name == name))).one_or_none()
-            if row is not None:
+            if row is not None and row.id not in self._gone:
                 topic = Topic(**row._mapping)
                 self._remember(topic)
         return topic

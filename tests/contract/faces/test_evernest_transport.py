@@ -1,12 +1,16 @@
 """Evernest's transport: methods, paths, parameters, keys and envelopes."""
 
+import json
 import re
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from evernest import User, answer, error_of, fresh, refusal, response_of
 from serving import Server
@@ -216,3 +220,26 @@ def test_an_id_beyond_64_bits_is_a_bad_argument(alice: User, path: str, name: st
 def test_keys_have_32_characters_of_their_alphabet(alice: User) -> None:
     assert KEY.fullmatch(alice.key)
     assert KEY.fullmatch(alice.source().key)
+
+
+_WORDS = st.sampled_from(["Stream", "sOURCE", "Right", "User", "UserRight", "Pull", "Push", "New", "Set", "Random"])
+_PARTS = _WORDS | st.sampled_from(["8", "-1", "0", "9" * 30, "ReadOnly", "%00", "%ff", "*"])
+_NAMES = st.sampled_from(["Key", "userkey", "Message", "StreamName", "SOURCENAME", "Password", "Format", ""])
+_ANYTHING = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
+
+
+@given(
+    st.lists(_PARTS, min_size=1, max_size=6),
+    st.sampled_from(["GET", "POST", "PUT"]),
+    st.lists(st.tuples(_NAMES, st.text(max_size=10)), max_size=3),
+    st.binary(max_size=50) | st.dictionaries(_NAMES, _ANYTHING, max_size=4).map(lambda body: json.dumps(body).encode()),
+)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_asked_the_answer_is_an_envelope(
+    client: httpx.Client, path: list[str], method: str, query: list[tuple[str, str]], body: bytes
+) -> None:
+    """And never the server's fault."""
+    reply = client.request(method, f"/{'/'.join(path)}?{urlencode(query)}", content=body)
+    if path[0].lower() in ("stream", "source", "right", "user", "userright"):
+        assert reply.json()["Success"] is (reply.status_code == 200)
+    assert reply.status_code in (200, 400, 403, 404, 405)

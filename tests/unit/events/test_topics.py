@@ -11,7 +11,7 @@ from mainstem.clock import FixedClock
 from mainstem.errors import Denied, Invalid
 from mainstem.events import Activity, TopicChanges, TopicDefaults, TopicDraft, TopicExists, TopicNotFound, Topics
 from mainstem.identity import Directory, Principal, Right, Scope, Tier
-from mainstem.ids import AccountId
+from mainstem.ids import AccountId, TopicId
 from mainstem.settings import Settings
 from mainstem.storage import Draft, Drafts, Storage, open_storage
 
@@ -232,3 +232,23 @@ async def test_the_oldest_go_when_a_topic_is_over_its_size(world: World) -> None
     state = log.state(topic.id)
     assert 0 < state.first_idx <= 2
     assert [row.idx for row in await log.read(topic.id, 0, 10)] == list(range(state.first_idx, 3))
+
+
+async def test_a_topic_that_is_being_deleted_is_not_found_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row is there until its events are gone; who looks in between must not bring it back."""
+    maker = await world.somebody("maker")
+    topic = await world.topics.create(maker, TopicDraft("sales"))
+    drop = world.storage.log.drop
+
+    async def looked_for_meanwhile(topic_id: TopicId) -> None:
+        await drop(topic_id)
+        with pytest.raises(TopicNotFound):
+            await world.topics.by_id(topic.id)
+        with pytest.raises(TopicNotFound):
+            await world.topics.for_reading(maker, "sales")
+
+    monkeypatch.setattr(world.storage.log, "drop", looked_for_meanwhile)
+    await world.topics.delete(maker, "sales")
+
+    assert "sales" not in world.topics
+    assert (await world.topics.create(maker, TopicDraft("sales"))).id > topic.id
