@@ -207,7 +207,8 @@ def kill_log_writers(folder: Path, kills: int, seed: int) -> Ledger:
     """Kill a process that writes to a log, at random moments, also while it opens what the last kill left."""
     chance, ledger = random.Random(seed), Ledger()
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])
+    # What takes long to import, and is found without the path of the tests.
+    processes.set_forkserver_preload(["httpx", "mainstem.storage.embedded.log"])
     for ledger.kills in range(1, kills + 1):
         acknowledgements = folder.parent / "acknowledgements"
         acknowledgements.unlink(missing_ok=True)

@@ -80,7 +80,8 @@ def _recover(layout: Layout, catalog: Catalog, now_us: int, *, is_anew: bool) ->
         recovered.topics.setdefault(topic, TopicLine()).bytes = size
     recovered.runs = _open_runs(layout, catalog)
     _replay_files(layout, catalog, recovered)
-    catalog.set_fact(Fact.WHOLE, 1)
+    if not catalog.fact(Fact.WHOLE, 0):  # a start on a full disk must not need room
+        catalog.set_fact(Fact.WHOLE, 1)
     return recovered
 
 
