@@ -121,6 +121,7 @@ class Reader:
         self._bytes = 0
         self._promised: TailBatch | None = None
         self._joined = False
+        self._nudged = False
         self._ended: MainstemError | None = None
         self._wake: asyncio.Future[None] | None = None
 
@@ -129,8 +130,11 @@ class Reader:
         """The next event to be read; those before it wait here, or have been given out."""
         return self._idx
 
-    async def next(self) -> TailBatch | Skipped:
-        """What comes next, as soon as there is something. Raises what `end` was given. Cancelled, it loses nothing."""
+    async def next(self) -> TailBatch | Skipped | None:
+        """What comes next, as soon as there is something; None after a `nudge` when there is nothing.
+
+        Raises what `end` was given. Cancelled, it loses nothing.
+        """
         while True:
             if self._ended is not None:
                 raise self._ended
@@ -142,6 +146,9 @@ class Reader:
             if not self._joined and not await self._catch_up():
                 self._joined = True
             elif self._joined:
+                if self._nudged:
+                    self._nudged = False
+                    return None
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
 
@@ -180,6 +187,11 @@ class Reader:
     def end(self, error: MainstemError) -> None:
         """Let `next` raise this, at once."""
         self._ended = self._ended or error
+        self._awake()
+
+    def nudge(self) -> None:
+        """Let `next` come back although there is nothing."""
+        self._nudged = True
         self._awake()
 
     def close(self) -> None:

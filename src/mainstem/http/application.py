@@ -257,20 +257,47 @@ async def _stream(call: Call, answer: Answer, face_headers: list[tuple[str, str]
 
 async def _send_chunks(answer: Answer, compressor: Compressor | None, send: Send) -> None:
     assert answer.chunks is not None
-    async for chunk in answer.chunks:
-        body = chunk if compressor is None else await asyncio.to_thread(compressor.more, chunk)
-        if body:
-            await _send_chunk(body, send)
+    with _Patience() as patience:
+        async for chunk in answer.chunks:
+            body = chunk if compressor is None else await asyncio.to_thread(compressor.more, chunk)
+            if body:
+                patience.begin()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                patience.end()
     if compressor is not None:
-        await _send_chunk(compressor.end(), send)
+        await send({"type": "http.response.body", "body": compressor.end(), "more_body": True})
 
 
-async def _send_chunk(body: bytes, send: Send) -> None:
-    try:
-        async with asyncio.timeout(_TAKEN_WITHIN_S):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-    except TimeoutError as error:
-        raise ClientGone from error
+class _Patience:
+    """Gives up a client that takes nothing for too long. It looks now and then: a timer for each chunk would cost as
+    much as sending it."""
+
+    def __enter__(self) -> "_Patience":
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._since: float | None = None
+        self._gave_up = False
+        self._timer = self._loop.call_later(_TAKEN_WITHIN_S / 4, self._look)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._timer.cancel()
+        if self._gave_up and kind is asyncio.CancelledError:
+            raise ClientGone
+
+    def begin(self) -> None:
+        self._since = self._loop.time()
+
+    def end(self) -> None:
+        self._since = None
+
+    def _look(self) -> None:
+        if self._since is not None and self._loop.time() - self._since > _TAKEN_WITHIN_S:
+            assert self._task is not None
+            self._gave_up = True
+            self._task.cancel()
+        else:
+            self._timer = self._loop.call_later(_TAKEN_WITHIN_S / 4, self._look)
 
 
 def _common_headers(call: Call, face_headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

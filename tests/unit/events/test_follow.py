@@ -10,7 +10,7 @@ import pytest
 from logs import draft, drafts
 from mainstem.clock import FixedClock
 from mainstem.errors import Denied
-from mainstem.events import Following, Reader, Row, Skipped, Start
+from mainstem.events import Following, Reader, Row, Skipped, Start, TailBatch
 from mainstem.events.follow import BUFFER_BYTES_MAX
 from mainstem.identity import OPERATOR, Principal
 from mainstem.ids import Seq, TopicId
@@ -58,7 +58,7 @@ async def take(reader: Reader, count: int) -> list[int]:
     async with asyncio.timeout(10):
         while len(taken) < count:
             piece = await reader.next()
-            assert not isinstance(piece, Skipped)
+            assert isinstance(piece, TailBatch)
             taken += map(int, piece.texts)
     return taken
 
@@ -135,7 +135,7 @@ async def test_a_slow_reader_is_told_what_it_missed(log: EmbeddedLog, following:
     for count in range(events):
         receipt = await log.append(TOPIC, Drafts.of([Draft(count, "x", large)]))
         piece = await asyncio.wait_for(quick.next(), 5)
-        assert not isinstance(piece, Skipped)
+        assert isinstance(piece, TailBatch)
         assert piece.seqs == [receipt.first_seq]
 
     told = await slow.next()
@@ -144,7 +144,7 @@ async def test_a_slow_reader_is_told_what_it_missed(log: EmbeddedLog, following:
     seqs: list[int] = []
     for _ in range(left):
         piece = await slow.next()
-        assert not isinstance(piece, Skipped)
+        assert isinstance(piece, TailBatch)
         seqs += piece.seqs
     assert 0 < left * len(large) <= BUFFER_BYTES_MAX
     assert seqs == list(range(told.next_seq, receipt.first_seq + 1))
@@ -159,7 +159,7 @@ async def test_a_reader_of_history_is_not_hurried(log: EmbeddedLog, following: F
     while count < 300:
         await asyncio.sleep(0.001)
         piece = await reader.next()
-        assert not isinstance(piece, Skipped)
+        assert isinstance(piece, TailBatch)
         count += len(piece.texts)
 
 

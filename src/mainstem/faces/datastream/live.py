@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -101,25 +101,43 @@ class Tails:
         return Answer(media_type=EVENT_STREAM, headers=headers, chunks=chunks, compress=False, finish=finish)
 
     async def _events(self, call: Call, name: str, reader: Reader) -> AsyncGenerator[bytes]:
-        with self._sessions.stay(call.caller, lambda: self._authenticate(call), reader.end) as session:
+        with (
+            self._sessions.stay(call.caller, lambda: self._authenticate(call), reader.end) as session,
+            _beating(reader),
+        ):
             session.checks.append(lambda principal: self._following.check(principal, name))
             yield b": the tail begins\n"
             while True:
                 try:
-                    async with asyncio.timeout(HEARTBEAT_S):
-                        piece = await reader.next()
-                except TimeoutError:
-                    yield b": still here\n"
-                    continue
+                    piece = await reader.next()
                 except Unavailable:  # the server stops; a client comes back by itself, with its Last-Event-ID
                     return
                 except MainstemError as error:
                     yield b"event: error\ndata: %b\n\n" % msgspec.json.encode({"error": _facts(error)})
                     return
-                if isinstance(piece, Skipped):
+                if piece is None:
+                    yield b": still here\n"
+                elif isinstance(piece, Skipped):
                     yield b"event: lagging\ndata: %b\n\n" % msgspec.json.encode(_lagging(name, piece))
                 else:
                     yield piece.once("sse", _frames)
+
+
+@contextmanager
+def _beating(reader: Reader) -> Iterator[None]:
+    """Nudge the reader now and then: a timer for each event that it waits for would cost as much as the event."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(HEARTBEAT_S, lambda: beat())
+
+    def beat() -> None:
+        nonlocal timer
+        reader.nudge()
+        timer = loop.call_later(HEARTBEAT_S, beat)
+
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _frames(batch: TailBatch) -> bytes:
@@ -333,7 +351,7 @@ class _Connection:
                 piece = await reader.next()
                 if isinstance(piece, Skipped):
                     await self._say({"op": "lagging", **_lagging(name, piece)})
-                else:
+                elif piece is not None:
                     await self._socket.send(piece.once("websocket", frame))
         except ClientGone:
             return  # whoever receives learns it, too
