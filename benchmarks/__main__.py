@@ -15,6 +15,7 @@ import msgspec
 
 from benchmarks import curves, machine, report
 from benchmarks.disk_size import compression
+from benchmarks.downloads import downloads
 from benchmarks.ingest import MAINSTEM, columns, many_streams, one_stream, single_events
 from benchmarks.latency import acknowledgement
 from benchmarks.memory import resident
@@ -25,6 +26,7 @@ from benchmarks.restart import restarts
 from benchmarks.software import Missing
 from benchmarks.stage import DEFAULT, FULL, QUICK, Scale, Stage
 from benchmarks.table import Row, absent, terminal
+from benchmarks.tails import tails
 
 # In the order in which they run: load first, then questions beside all that is stored; restarts last, with all of it.
 PROMISES: dict[str, Callable[[Stage], Iterator[Row]]] = {
@@ -36,6 +38,8 @@ PROMISES: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "P6": acknowledgement,
     "P8": aggregates,
     "P7": pages,
+    "P14": tails,
+    "P15": downloads,
     "P13": resident,
     "P12": restarts,
     "P11": compression,
