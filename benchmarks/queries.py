@@ -109,6 +109,7 @@ def pages(stage: Stage) -> Iterator[Row]:
     for _ in range(3):
         ask_page(server, day.stream, PageQuestion.fresh(day, chance, hour=True))
     server.rest()
+    server.process.settle(120)
     size = f"{day.count / 1e6:g}M events, a field asked for before"
     peer = None
     try:
