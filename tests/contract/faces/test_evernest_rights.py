@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import httpx
 import pytest
 
 from evernest import READING, RIGHTS, WRITING, Source, User, error_of, fresh, refusal, response_of
-from serving import PASSWORD, Server
+from serving import PASSWORD, Server, serving
 
 PASSWORD_OF_OWNER = "the owner's own password"
 
@@ -230,6 +231,21 @@ def test_to_make_an_administrator_takes_the_givers_password(owner: User, other: 
     assert owner.ask(f"/UserRight/{other.id}/{numbers}") == {"Right": "NoRight"}
     owner.ask(path, Password=PASSWORD_OF_OWNER)
     assert other.ask(f"/UserRight/{other.id}/{numbers}") == {"Right": "Admin"}
+
+
+def test_passwords_are_not_guessed_by_the_thousand(tmp_path: Path) -> None:
+    """Sixty tries a minute from one address, at every door together."""
+    with serving(tmp_path / "data") as server, server.client("ms_wrong") as client:
+        owner, taker = (User(client, server.data) for _ in range(2))
+        path = f"/UserRight/{taker.id}/{owner.stream()}/Set"
+        while client.get("/v2/streams").status_code != 429:  # once more, where a minute ended in between
+            pass
+
+        reply = client.post(f"{path}/Admin", json={"UserKey": owner.key, "Password": "x"})
+
+        error_of(reply, 429, "BadRequest", reason="TooManyRequests")
+        assert 1 <= int(reply.headers["retry-after"]) <= 60
+        owner.ask(f"{path}/ReadOnly")
 
 
 def test_who_has_no_password_makes_nobody_an_administrator(owner: User, other: User) -> None:
