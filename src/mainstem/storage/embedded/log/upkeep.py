@@ -28,6 +28,7 @@ _log = structlog.get_logger("mainstem.log")
 _HOT_LEAVES = 8
 _HOT_USES = 2
 """A leaf that was read so often is worth a column; the first `_HOT_LEAVES` of a segment's topics get one."""
+_LEAVES_MAX = 24
 
 _COMPACT_BYTES_MAX = 128 << 20
 _COMPACT_SEGMENTS = 8
@@ -156,10 +157,22 @@ class Upkeep:
         return fresh
 
     def hot_leaves(self, topics: Iterable[int]) -> list[Path]:
+        """The leaves that a new segment of these topics should have as columns, the most used first."""
+        return [path for path, uses in self._uses_of(topics).most_common(_HOT_LEAVES) if uses >= _HOT_USES]
+
+    def _columns_for(self, topics: Iterable[int], present: frozenset[str]) -> list[Path]:
+        """Those that a rewritten segment should have: the hot ones, and what it has already, within bounds. Taking a
+        column away would only make it come back when two leaves are used equally often."""
+        ranked = [path for path, _ in self._uses_of(topics).most_common()]
+        hot = self.hot_leaves(topics)
+        kept = [path for path in ranked if path not in hot and leaves.dotted(path) in present]
+        return [*hot, *kept][:_LEAVES_MAX]
+
+    def _uses_of(self, topics: Iterable[int]) -> Counter[Path]:
         total: Counter[Path] = Counter()
         for topic in topics:
-            total.update(self._uses.get(topic, {}))
-        return [path for path, uses in total.most_common(_HOT_LEAVES) if uses >= _HOT_USES]
+            total.update(dict(self._uses.get(topic, ())))  # a copy: the loop may be counting
+        return total
 
     # A round
 
@@ -333,7 +346,8 @@ class Upkeep:
         if rows is not None and rows.num_rows:
             within = (group[0].first_seq, group[-1].next_seq)
             label = format(time.time_ns(), "x")
-            made = [segments.write(self._layout.segments, rows, self.hot_leaves(topics), within=within, label=label)]
+            columns = self._columns_for(topics, frozenset().union(*(segment.leaves for segment in group)))
+            made = [segments.write(self._layout.segments, rows, columns, within=within, label=label)]
         self._catalog.replace(group, made)
         self._doom(group)
         _log.info(
