@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,17 @@ def test_a_revoked_key_ends_its_sockets_and_tails(server: Server, client: httpx.
         assert closed.value.rcvd.code == 1008
         assert tail.next()[1:] == ("error", {"error": frame["error"]})
         assert list(tail.lines) == []
+
+
+def test_an_expired_key_ends_its_sockets_and_tails(server: Server, client: httpx.Client, stream: str) -> None:
+    """A connection does not outlive the credential that opened it."""
+    send(client, stream, EVENT)
+    expires = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
+    key = make_key(client, expires_at=expires)["key"]
+    with talking(server, key) as talk, server.client(key) as reader, tailing(reader, stream) as tail:
+        next(tail.lines)
+        assert talk.hear()["error"]["code"] == "UNAUTHENTICATED"
+        assert tail.next()[1] == "error"
 
 
 def test_a_dropped_stream_ends_its_subscription_alone(client: httpx.Client, talk: Talk, stream: str) -> None:

@@ -287,7 +287,7 @@ _AVRO: Mapping[ColumnKind, Any] = {
 
 
 class Avro:
-    """An object container file of records, laid out column by column and then joined: twenty times as fast as record
+    """An object container file of records, laid out column by column and then joined: several times as fast as record
     by record. A name that Avro does not allow has underscores in it, and the right one as its `doc`."""
 
     _magic = b"Obj\x01"
