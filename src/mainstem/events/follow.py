@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 import structlog
 
 from mainstem.errors import MainstemError, Unavailable
-from mainstem.events.query import ReadableTopic, ReadableTopics
+from mainstem.events.model import TopicNotFound
+from mainstem.events.query import ReadableTopics
 from mainstem.identity import Principal
 from mainstem.ids import Seq, TopicId
 from mainstem.storage import Log, Row
@@ -85,7 +86,7 @@ class Following:
 
         Raises Denied, TopicNotFound.
         """
-        topic = await self.check(principal, name)
+        topic = await self._topics.for_reading(principal, name)
         key = (topic.id, encode)
         follower = self._followers.get(key)
         if follower is None:
@@ -96,11 +97,13 @@ class Following:
         except BaseException:
             self._leave(key)
             raise
-        return Reader(follower, idx, lambda: self._leave(key))
+        return Reader(name, follower, idx, lambda: self._leave(key))
 
-    async def check(self, principal: Principal, name: str) -> ReadableTopic:
-        """Whether somebody may (still) follow. Raises Denied, TopicNotFound."""
-        return await self._topics.for_reading(principal, name)
+    async def check(self, principal: Principal, reader: "Reader") -> None:
+        """Whether a reader may go on. Raises Denied, and TopicNotFound also where there is another of the same name."""
+        topic = await self._topics.for_reading(principal, reader.name)
+        if topic.id != reader.topic:
+            raise TopicNotFound(reader.name)
 
     def _leave(self, key: tuple[TopicId, Encode]) -> None:
         follower = self._followers[key]
@@ -112,7 +115,9 @@ class Following:
 class Reader:
     """One reader of a topic. `next` is for one task; `end` and `close` may be called beside it."""
 
-    def __init__(self, follower: "_Follower", idx: int, left: Callable[[], None]) -> None:
+    def __init__(self, name: str, follower: "_Follower", idx: int, left: Callable[[], None]) -> None:
+        self.name = name
+        self.topic = follower.topic
         self._follower = follower
         self._left: Callable[[], None] | None = left
         self._given_idx = idx  # the next to be given out
@@ -212,8 +217,8 @@ class _Follower:
 
     def __init__(self, log: Log, topic: TopicId, encode: Encode, pages: asyncio.Semaphore) -> None:
         self.users = 0
+        self.topic = topic
         self._log = log
-        self._topic = topic
         self._encode = encode
         self._pages = pages
         self._readers: dict[Reader, None] = {}
@@ -225,11 +230,11 @@ class _Follower:
     def join(self, reader: Reader) -> bool:
         """Let a reader have what comes, if it has caught up with the others."""
         if not self._readers:
-            if reader.idx < self._log.state(self._topic).next_idx:
+            if reader.idx < self._log.state(self.topic).next_idx:
                 return False
             self._idx = reader.idx
             self._news.clear()
-            self._unwatch = self._log.watch(self._topic, lambda _: self._news.set())
+            self._unwatch = self._log.watch(self.topic, lambda _: self._news.set())
             self._work = asyncio.create_task(self._run(), name="follow")
         elif reader.idx < self._idx:
             return False
@@ -254,18 +259,18 @@ class _Follower:
         try:
             while True:
                 self._news.clear()
-                if self._idx >= self._log.state(self._topic).next_idx:
+                if self._idx >= self._log.state(self.topic).next_idx:
                     await self._news.wait()
                 await self._hand_out()
         except Exception as error:  # whatever it is, nobody shall wait for what will not come
-            _log.exception("cannot follow", topic=self._topic)
+            _log.exception("cannot follow", topic=self.topic)
             for reader in self._readers:
                 reader.end(Unavailable(f"The stream cannot be read now: {error}"))
 
     async def _hand_out(self) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        next_idx = self._log.state(self._topic).next_idx
+        next_idx = self._log.state(self.topic).next_idx
         if next_idx - self._idx > _BEHIND_ROWS_MAX:
             self._idx = next_idx - _PAGE_ROWS
         batches, self._idx = await self._read(self._idx)
@@ -277,8 +282,8 @@ class _Follower:
         await asyncio.sleep(min((loop.time() - started) * _REST_SHARE, _REST_S_MAX))
 
     async def _read(self, idx: int) -> tuple[list[TailBatch], int]:
-        next_idx = self._log.state(self._topic).next_idx
-        rows = await self._log.read(self._topic, idx, _PAGE_ROWS)
+        next_idx = self._log.state(self.topic).next_idx
+        rows = await self._log.read(self.topic, idx, _PAGE_ROWS)
         # Where nothing is left of what there was, what comes is all there is to wait for.
         return self._batches(rows), rows[-1].idx + 1 if rows else max(idx, next_idx)
 

@@ -438,6 +438,38 @@ def test_a_dropped_stream_ends_its_subscription_alone(client: httpx.Client, talk
     assert len(talk.events(1)) == 1
 
 
+def test_a_stream_of_the_same_name_is_another(client: httpx.Client, talk: Talk, stream: str) -> None:
+    """Dropped and made anew at once, it still ends what followed the old one."""
+    send(client, stream, EVENT)
+    talk.ask(op="subscribe", ref=1, stream_id=stream)
+    client.delete(f"/v2/streams/{stream}", params={"confirm": stream})
+    send(client, stream, EVENT)
+
+    assert talk.hear()["error"]["code"] == "INVALID_STREAM_ID"
+
+
+@pytest.mark.parametrize("path", ["/v2/streams/{}/events", "/v2/export/events?stream_id={}"])
+def test_head_tells_what_get_would(client: httpx.Client, stream: str, path: str) -> None:
+    """And sends nothing of it."""
+    send(client, stream, EVENT)
+    response = client.head(path.format(stream), headers={"Accept": "text/event-stream"})
+
+    assert (response.status_code, response.content) == (200, b"")
+    assert client.get("/health/live").status_code == 200
+
+
+def test_a_client_that_reads_no_acks_is_not_read_either(server: Server, client: httpx.Client, stream: str) -> None:
+    """What it publishes waits at its own end, and is stored when it reads again."""
+    with talking(server, max_queue=1) as talk:
+        frame = json.dumps({"op": "publish", "ref": "r" * 20_000, "stream_id": stream, "events": [EVENT]})
+        for _ in range(200):
+            talk.connection.send(frame)
+        acks = [talk.hear() for _ in range(200)]
+
+    assert {ack["op"] for ack in acks} == {"ack"}
+    assert len(found(client, stream, limit="1000")) == 200
+
+
 def test_a_stopping_server_ends_tails_and_sockets_cleanly(tmp_path: Path) -> None:
     """The tail's answer is whole, the socket is closed with the code for it, and the process ends soon."""
     with serving(tmp_path / "data") as server, server.client() as client:

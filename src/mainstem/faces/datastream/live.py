@@ -105,7 +105,7 @@ class Tails:
             self._sessions.stay(call.caller, lambda: self._authenticate(call), reader.end) as session,
             _beating(reader),
         ):
-            session.checks.append(lambda principal: self._following.check(principal, name))
+            session.checks.append(lambda principal: self._following.check(principal, reader))
             yield b": the tail begins\n"
             while True:
                 try:
@@ -399,7 +399,7 @@ class _Subscription:
     async def _check(self, principal: Principal) -> None:
         """A stream that may not be read any more ends its subscription, not the socket."""
         try:
-            await self._following.check(principal, self.name)
+            await self._following.check(principal, self.reader)
         except (Denied, NotFound) as error:
             self.reader.end(error)
 
