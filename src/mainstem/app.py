@@ -106,6 +106,7 @@ async def _wire(
     )
     probe = Probe(storage.log, storage.records, topics, layout.temporary, clock, settings.disk_free_bytes_min)
     metrics.add(probe.families)
+    metrics.add(sessions.families)
     datastream = DataStream(
         directory=directory,
         limiter=limiter,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from mainstem.clock import Clock
 from mainstem.errors import MainstemError, Unauthenticated, Unavailable
 from mainstem.identity import Directory, Principal
+from mainstem.telemetry import Family, single
 
 _LOOK_EVERY_S = 0.5
 
@@ -63,6 +64,10 @@ class Sessions:
                 epoch = self._directory.epoch
                 if session in self._sessions and (session.epoch != epoch or self._has_expired(session.principal)):
                     await self._look_at(session, epoch)
+
+    def families(self) -> Iterator[Family]:
+        """What /metrics tells of them."""
+        yield single("live_connections", "gauge", "WebSockets and tails that are open.", len(self._sessions))
 
     def stop(self) -> None:
         """Let everybody go: the server stops."""

@@ -503,3 +503,4 @@ def test_readers_that_leave_are_forgotten(server: Server, client: httpx.Client, 
     send(client, stream, EVENT)
 
     assert soon(lambda: len(list(descriptors.iterdir())) <= before + 2)
+    assert soon(lambda: "mainstem_live_connections 0.0" in client.get("/metrics").text)
