@@ -59,6 +59,10 @@ reference: $(developing) ## Write the generated parts of docs/reference anew
 crash: $(developing) ## Kill it 1,000 times under load and look for lost events
 	$(python) -m tests.crash --kills 1000
 
+.PHONY: soak
+soak: $(developing) ## Load all doors at once for ten minutes and look that nothing leaks or is lost
+	$(python) -m tests.soak --minutes 10
+
 .PHONY: bench
 bench: $(benchmarking) ## Measure against Redis, NATS and PostgreSQL; writes benchmarks/RESULTS.md (15 minutes)
 	$(python) -m benchmarks
