@@ -81,6 +81,7 @@ def table(rows: Sequence[Row], topic: int = TOPIC) -> pa.Table:
         "data": [row.data.decode() for row in rows],
         "metadata": [None if row.metadata is None else row.metadata.decode() for row in rows],
         "event_id": [row.event_id for row in rows],
+        "author": [row.author for row in rows],
     }
     return pa.table(columns, schema=SCHEMA)
 

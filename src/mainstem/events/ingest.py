@@ -232,7 +232,7 @@ class Ingest:
             topic = self._topics.writable(principal, event.stream_id)
             if topic is None or not (body.isascii() or body.decode()):
                 return None
-            draft = self._draft(event)
+            draft = self._draft(event, principal.account)
             if topic.schema is not None and not compiled(topic.schema).allows(draft.data):
                 return None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Fault):
@@ -268,7 +268,7 @@ class Ingest:
                 event = _with_stream(_cloud_event(body, stream_id), stream_id or "")
             else:
                 event = _decode_single(body) if stream_id is None else _with_stream(_decode_event(body), stream_id)
-            draft = self._draft(event)
+            draft = self._draft(event, principal.account)
         except msgspec.ValidationError as error:
             raise _invalid_event(str(error)) from error
         except (msgspec.DecodeError, RecursionError) as error:
@@ -282,7 +282,7 @@ class Ingest:
             return Accepted(receipt.first_seq, False, replayed)
         return Accepted(receipt.repeats[0], True, replayed)
 
-    def _draft(self, event: _Single | _Event) -> Draft:
+    def _draft(self, event: _Single | _Event, author: int = 0) -> Draft:
         """Raises _Fault."""
         timestamp = event.timestamp
         if timestamp is None:
@@ -304,9 +304,9 @@ class Ingest:
             raise _too_large_event(self._event_bytes_max)
         event_id = event.event_id
         if event_id is None:
-            return Draft(ts_us, event_type, data, metadata)
+            return Draft(ts_us, event_type, data, metadata, author=author)
         _check_event_id(event_id)
-        return Draft(ts_us, event_type, data, metadata, event_id)
+        return Draft(ts_us, event_type, data, metadata, event_id, author)
 
     # Many events
 
@@ -351,7 +351,7 @@ class Ingest:
             drafts = self._drafts(decoded.events)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Wrong):
             return None
-        return self._submit_many(topic, drafts, answered)
+        return self._submit_many(topic, drafts.by(principal.account), answered)
 
     def submit_arrow(
         self, principal: Principal, stream_id: str, body: bytes, answered: Callable[[Batch | Exception], None]
@@ -367,7 +367,7 @@ class Ingest:
             drafts = self._arrow_drafts(columns)
         except (arrow.InvalidArrow, arrow.ArrowTooLarge, _Wrong):
             return None
-        return self._submit_many(topic, drafts, answered)
+        return self._submit_many(topic, drafts.by(principal.account), answered)
 
     def _submit_many(self, topic: Topic, drafts: Drafts, answered: Callable[[Batch | Exception], None]) -> str | None:
         if topic.schema is not None and not compiled(topic.schema).allows_all(drafts.data):
@@ -587,7 +587,9 @@ class Ingest:
         """
         if key is None:
             drafts, errors = _fitting(topic, checked, partial=partial)
-            receipt = await self._log.append(topic.id, drafts, dedupe_window_s=topic.dedupe_window_s)
+            receipt = await self._log.append(
+                topic.id, drafts.by(principal.account), dedupe_window_s=topic.dedupe_window_s
+            )
             return receipt, False, errors
         note_key = _digest(f"{principal.credential}\0{key}".encode())
         fingerprint = _digest(request)
@@ -609,7 +611,7 @@ class Ingest:
             raise
         note = Note(note_key, fingerprint + msgspec.json.encode(errors[:ERRORS_TOLD]))
         append = asyncio.ensure_future(
-            self._log.append(topic.id, drafts, dedupe_window_s=topic.dedupe_window_s, note=note)
+            self._log.append(topic.id, drafts.by(principal.account), dedupe_window_s=topic.dedupe_window_s, note=note)
         )
         # A client that goes away does not end the append, so the key stays in use until it is known.
         append.add_done_callback(lambda _: self._running.discard(note_key))

@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -144,7 +145,7 @@ class Messages:
         if topic.schema is not None and (error := compiled(topic.schema).error(data, 0)) is not None:
             answered(topic, SchemaViolation([error], 1))
             return
-        self._log.submit(topic.id, Draft(ts_us, MESSAGE_TYPE, data), 0, done)
+        self._log.submit(topic.id, Draft(ts_us, MESSAGE_TYPE, data, author=account), 0, done)
 
     # Out
 
@@ -205,10 +206,14 @@ class Messages:
                     f"A range has at most {self._limits.range_bytes_max:,} bytes: ask for it in pieces.",
                     limit=self._limits.range_bytes_max,
                 )
-        owner = (await self._directory.account(topic.owner)).name
+        names = {author: await self._name_of(author) for author in {row.author for row in rows}}
         if count > _OFF_LOOP_ROWS:
-            return Pulled(topic, await asyncio.to_thread(_messages, rows, topic.owner, owner))
-        return Pulled(topic, _messages(rows, topic.owner, owner))
+            return Pulled(topic, await asyncio.to_thread(_messages, rows, names))
+        return Pulled(topic, _messages(rows, names))
+
+    async def _name_of(self, author: int) -> str:
+        """Empty where nobody sent it: the server itself."""
+        return (await self._directory.account(AccountId(author))).name if author else ""
 
     def _missing(self, topic: Topic, first: int) -> Exception:
         if first < self._log.state(topic.id).first_idx:
@@ -224,19 +229,20 @@ def _resolve(index: int, count: int) -> int | None:
     return place if 0 <= place < count else None
 
 
-def _messages(rows: Sequence[Row], owner: AccountId, owner_name: str) -> list[Message]:
-    return [_message(row, owner, owner_name) for row in rows]
+def _messages(rows: Sequence[Row], names: Mapping[int, str]) -> list[Message]:
+    return [_message(row, names) for row in rows]
 
 
-def _message(row: Row, owner: AccountId, owner_name: str) -> Message:
-    """An event that came through another door is its data as compact JSON, of the topic's owner: no door tells more."""
+def _message(row: Row, names: Mapping[int, str]) -> Message:
+    """An event that came through another door is its data as compact JSON. Its author is whoever's credential sent it,
+    whatever the data says."""
+    text = None
     if row.event_type == MESSAGE_TYPE:
-        try:
-            pushed = _decode_pushed(row.data)
-            return Message(row.idx, pushed.message, row.ts_us, pushed.author_id, pushed.author_name)
-        except msgspec.DecodeError:
-            pass  # somebody else's idea of a message
-    return Message(row.idx, _compact(row.data), row.ts_us, owner, owner_name)
+        with suppress(msgspec.DecodeError):  # else it is somebody else's idea of a message
+            text = _decode_pushed(row.data).message
+    return Message(
+        row.idx, _compact(row.data) if text is None else text, row.ts_us, AccountId(row.author), names[row.author]
+    )
 
 
 def _compact(data: bytes) -> str:

@@ -27,10 +27,12 @@ SCHEMA = pa.schema(
         pa.field("data", pa.string(), nullable=False),
         pa.field("metadata", pa.string()),
         pa.field("event_id", pa.string()),
+        pa.field("author", pa.int64(), nullable=False),
     ]
 )
 """The columns of every engine. `ts` and `arrived` are microseconds since 1970 UTC; `idx` counts a topic's events from
-0; `data` and `metadata` are the JSON text exactly as it came; `event_id` is the client's own id for deduplication."""
+0; `data` and `metadata` are the JSON text exactly as it came; `event_id` is the client's own id for deduplication;
+`author` is the number of the account that sent it, 0 where nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Draft(NamedTuple):
     data: bytes
     metadata: bytes = b""  # empty: none
     event_id: str = ""  # empty: none
+    author: int = 0  # 0: nobody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,11 @@ class Drafts:
     data: Text
     metadata: Text
     event_ids: Sequence[str] | None
+    author: int = 0
+    """The account that sends them; 0: nobody's."""
 
     @classmethod
-    def of(cls, drafts: Iterable[Draft]) -> Self:
+    def of(cls, drafts: Iterable[Draft], author: int = 0) -> Self:
         rows = list(drafts)
         ids = [row.event_id for row in rows]
         return cls(
@@ -119,11 +124,16 @@ class Drafts:
             Text.of_bytes([row.data for row in rows]),
             Text.of_bytes([row.metadata for row in rows]),
             ids if any(ids) else None,
+            author,
         )
 
     @property
     def count(self) -> int:
         return len(self.ts_us)
+
+    def by(self, author: int) -> "Drafts":
+        """The same, sent by this account."""
+        return Drafts(self.ts_us, self.event_types, self.data, self.metadata, self.event_ids, author)
 
     def take(self, rows: NDArray[np.intp]) -> "Drafts":
         ids = self.event_ids
@@ -133,6 +143,7 @@ class Drafts:
             self.data.take(rows),
             self.metadata.take(rows),
             None if ids is None else [ids[row] for row in rows],
+            self.author,
         )
 
 
@@ -147,6 +158,8 @@ class Row(NamedTuple):
     data: bytes
     metadata: bytes | None
     event_id: str | None
+    author: int = 0
+    """The account that sent it; 0 where nobody did."""
 
 
 class Chunk:
@@ -168,6 +181,7 @@ class Chunk:
         data: Text,
         metadata: Text,
         event_ids: Text | None,
+        authors: Ints,
     ) -> None:
         self.first_seq = first_seq
         self.only_topic = only_topic
@@ -180,6 +194,7 @@ class Chunk:
         self.data = data
         self.metadata = metadata
         self.event_ids = event_ids
+        self.authors = authors
         self.count = len(ts_us)
 
     @property
@@ -189,7 +204,7 @@ class Chunk:
     @property
     def bytes(self) -> int:
         """About how much memory the rows take."""
-        return len(self.data.utf8) + len(self.metadata.utf8) + len(self.event_types.utf8) + 64 * self.count
+        return len(self.data.utf8) + len(self.metadata.utf8) + len(self.event_types.utf8) + 72 * self.count
 
     @cached_property
     def batch(self) -> pa.RecordBatch:
@@ -206,6 +221,7 @@ class Chunk:
                 self.data.arrow(),
                 self.metadata.arrow(empty_is_null=True),
                 ids,
+                pa.array(self.authors),
             ],
             schema=SCHEMA,
         )
@@ -226,6 +242,7 @@ def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
         data=join_text([chunk.data for chunk in chunks]),
         metadata=join_text([chunk.metadata for chunk in chunks]),
         event_ids=join_text([chunk.event_ids or no_text(chunk.count) for chunk in chunks]) if with_ids else None,
+        authors=np.concatenate([chunk.authors for chunk in chunks]),
     )
 
 

@@ -54,7 +54,7 @@ def test_a_message_is_an_event_behind_the_other_door(alice: User, other_door: ht
 
 
 def test_an_event_is_a_message_behind_this_door(alice: User, other_door: httpx.Client) -> None:
-    """Its data as compact JSON, by the stream's owner, with its own timestamp."""
+    """Its data as compact JSON, by the account behind the key, with its own timestamp."""
     name = fresh("stream")
     data = '{ "b": 1.0, "a": [ ] }'
     body = f'{{"stream_id": "{name}", "event_type": "t", "timestamp": "2024-03-15T10:30:00.5Z", "data": {data}}}'

@@ -184,14 +184,16 @@ async def test_bytes_are_kept_exactly(engine: Engine) -> None:
         b'{"blob":"' + b"x" * (1 << 20) + b'"}',
     ]
     events = [Draft(n, "typ\u00e9 🌊", text, b"" if n % 2 else text, f"id {n} é") for n, text in enumerate(texts)]
-    await engine.log.append(ORDERS, Drafts.of(events))
+    await engine.log.append(ORDERS, Drafts.of(events, author=8))
     for event in events:
-        await single(engine.log, ORDERS, event)
+        await single(engine.log, ORDERS, event._replace(author=9))
 
     for step in (engine.log.maintain, engine.reopen):
         await step()
         rows = await kept(engine.log, ORDERS)
-        assert [(row.ts_us, row.event_type, row.data, row.metadata or b"", row.event_id) for row in rows] == events * 2
+        assert [(*row[2:3], *row[4:6], row.metadata or b"", row.event_id, row.author) for row in rows] == [
+            event._replace(author=author) for author in (8, 9) for event in events
+        ]
 
 
 @pytest.mark.parametrize("ts_us", [-62_135_596_800_000_000, -1, 0, 253_402_300_799_999_999])

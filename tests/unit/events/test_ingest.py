@@ -21,7 +21,7 @@ from mainstem.storage import open_storage
 
 LIMITS = IngestLimits(event_bytes_max=2_000, batch_events_max=100)
 type Errors = list[tuple[int, str, str]]
-type Kept = list[tuple[int, int, int, str, bytes, bytes | None, str | None]]
+type Kept = list[tuple[int, int, int, str, bytes, bytes | None, str | None, int]]
 
 WRONG = '{"event_type": ""}'
 """One such event in a body, and all of them are looked at one by one."""

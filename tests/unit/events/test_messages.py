@@ -43,9 +43,11 @@ class World:
         account = await self.directory.create_account(name)
         return Principal(account.id, name, f"key_{name}", frozenset(Scope), Tier.STANDARD)
 
-    async def event(self, topic: Topic, event_type: str, data: bytes) -> None:
-        """One that came through another door."""
-        await self.storage.log.append(topic.id, Drafts.of([Draft(self.clock(), event_type, data)]))
+    async def event(self, topic: Topic, event_type: str, data: bytes, author: int = 0) -> None:
+        """One that came through another door; by the topic's owner, unless somebody else is named."""
+        await self.storage.log.append(
+            topic.id, Drafts.of([Draft(self.clock(), event_type, data)], author or topic.owner)
+        )
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ async def test_when_all_is_gone_there_is_nothing_to_draw_from(world: World, alic
 async def test_an_event_of_another_shape_is_its_data_as_compact_json(
     world: World, alice: Principal, topic: Topic, event_type: str, data: bytes, text: str | None
 ) -> None:
-    """Members in the order that they were sent in, numbers to the digit; by the owner of the topic."""
+    """Members in the order that they were sent in, numbers to the digit; by whoever sent it."""
     await world.event(topic, event_type, data)
 
     [message] = (await world.messages.pull(alice, topic.id, 0)).messages
@@ -131,12 +133,15 @@ async def test_an_event_of_another_shape_is_its_data_as_compact_json(
     assert (message.author, message.author_name, message.ts_us) == (alice.account, "alice", world.clock())
 
 
-async def test_a_message_of_ours_is_a_message_whoever_stored_it(world: World, alice: Principal, topic: Topic) -> None:
-    await world.event(topic, "evernest.message", b'{"message":"m","author_id":9,"author_name":"n"}')
+async def test_nobody_writes_in_anothers_name(world: World, alice: Principal, topic: Topic) -> None:
+    """A message that came through another door is a message, of the account that sent it, whatever its data says."""
+    mallory = await world.directory.create_account("mallory")
+    forged = b'{"message":"m","author_id":%d,"author_name":"alice"}' % alice.account
+    await world.event(topic, "evernest.message", forged, mallory.id)
 
     [message] = (await world.messages.pull(alice, topic.id, 0)).messages
 
-    assert (message.text, message.author, message.author_name) == ("m", 9, "n")
+    assert (message.text, message.author, message.author_name) == ("m", mallory.id, "mallory")
 
 
 async def test_a_message_is_measured_in_bytes(world: World, alice: Principal, topic: Topic) -> None:

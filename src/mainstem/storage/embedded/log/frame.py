@@ -1,7 +1,7 @@
 """One frame of the write-ahead log: events that were committed together, as their columns, under two checksums.
 
     header   magic, CRC-32 of the rest of the header, CRC-32 of the body, and what `_HEADER` names
-    body     [topics i64*n, idx i64*n: only when there are many topics] ts i64*n
+    body     [topics i64*n, idx i64*n: only when there are many topics] [authors i64*n: only when many] ts i64*n
              offsets i32*(n+1) of event types, data, metadata [, event ids]
              the UTF-8 of event types, data, metadata [, event ids]
              [note: see `_pack_note`]
@@ -24,14 +24,14 @@ from mainstem.storage.ports import Note, Receipt
 
 MAGIC = b"MSF1"
 _PREFIX = struct.Struct("<4sI")
-_HEADER = struct.Struct(
-    "<IIIIQqqqI4x"
-)  # body CRC, body size, count, flags, first seq, topic, first idx, arrived, note size
+# body CRC, body size, count, flags, first seq, topic, first idx, arrived, author, note size
+_HEADER = struct.Struct("<IIIIQqqqqI4x")
 HEADER_SIZE = _PREFIX.size + _HEADER.size
 BODY_SIZE_MAX = 1 << 30
 
 _MANY_TOPICS = 1
 _HAS_IDS = 2
+_MANY_AUTHORS = 4
 
 _NOTE = struct.Struct("<16sqqII")
 _REPEAT = struct.Struct("<Iq")
@@ -58,7 +58,7 @@ class Frame:
 
 def encode(first_seq: int, arrived_us: int, chunk: Chunk | None, noted: Noted | None = None) -> list[Buffer]:
     """The buffers of a frame, ready for `writev`. Rows share `arrived_us`."""
-    flags, topic, first_idx, count = 0, 0, 0, 0
+    flags, topic, first_idx, author, count = 0, 0, 0, 0, 0
     body: list[Buffer] = []
     if chunk is not None:
         count = chunk.count
@@ -67,6 +67,10 @@ def encode(first_seq: int, arrived_us: int, chunk: Chunk | None, noted: Noted | 
             body += (chunk.topics, chunk.idx)
         else:
             topic, first_idx = chunk.only_topic, int(chunk.idx[0])
+        author = int(chunk.authors[0])
+        if (chunk.authors != author).any():
+            flags |= _MANY_AUTHORS
+            body.append(chunk.authors)
         texts = [chunk.event_types, chunk.data, chunk.metadata]
         if chunk.event_ids is not None:
             flags |= _HAS_IDS
@@ -81,7 +85,7 @@ def encode(first_seq: int, arrived_us: int, chunk: Chunk | None, noted: Noted | 
     for buffer in body:
         crc = zlib.crc32(buffer, crc)
         size += buffer.nbytes if isinstance(buffer, np.ndarray) else len(buffer)
-    rest = _HEADER.pack(crc, size, count, flags, first_seq, topic, first_idx, arrived_us, len(note))
+    rest = _HEADER.pack(crc, size, count, flags, first_seq, topic, first_idx, arrived_us, author, len(note))
     return [_PREFIX.pack(MAGIC, zlib.crc32(rest)) + rest, *body]
 
 
@@ -124,7 +128,7 @@ def scan(data: memoryview, offset: int) -> Iterator[Scan]:
         if isinstance(header, Flaw):
             yield Scan(offset, len(data), header)
             return
-        crc, size, count, flags, first_seq, topic, first_idx, arrived_us, note_size = header
+        crc, size, count, flags, first_seq, topic, first_idx, arrived_us, author, note_size = header
         start, end = offset + HEADER_SIZE, offset + HEADER_SIZE + size
         if end > len(data):
             yield Scan(offset, len(data), Flaw.TORN)
@@ -133,7 +137,7 @@ def scan(data: memoryview, offset: int) -> Iterator[Scan]:
         if zlib.crc32(body) != crc:
             yield Scan(offset, end, Flaw.DAMAGED if any(body) else Flaw.TORN)
             return
-        chunk = _decode(body, count, flags, first_seq, topic, first_idx, arrived_us) if count else None
+        chunk = _decode(body, count, flags, first_seq, topic, first_idx, arrived_us, author) if count else None
         noted = _unpack_note(body[size - note_size :]) if note_size else None
         yield Scan(offset, end, Frame(chunk, noted, first_seq, count))
         offset = end
@@ -161,13 +165,16 @@ def find_next(data: memoryview, offset: int) -> int | None:
     return None
 
 
-def _decode(body: bytes, count: int, flags: int, first_seq: int, topic: int, first_idx: int, arrived_us: int) -> Chunk:
+def _decode(
+    body: bytes, count: int, flags: int, first_seq: int, topic: int, first_idx: int, arrived_us: int, author: int
+) -> Chunk:
     reader = _Reader(body)
     if flags & _MANY_TOPICS:
         topics, idx, only_topic = reader.ints(count), reader.ints(count), None
     else:
         topics, idx = np.full(count, topic, np.int64), np.arange(first_idx, first_idx + count, dtype=np.int64)
         only_topic = topic
+    authors = reader.ints(count) if flags & _MANY_AUTHORS else np.full(count, author, np.int64)
     ts_us = reader.ints(count)
     texts = reader.texts(count, 4 if flags & _HAS_IDS else 3)
     return Chunk(
@@ -181,6 +188,7 @@ def _decode(body: bytes, count: int, flags: int, first_seq: int, topic: int, fir
         data=texts[1],
         metadata=texts[2],
         event_ids=texts[3] if flags & _HAS_IDS else None,
+        authors=authors,
     )
 
 

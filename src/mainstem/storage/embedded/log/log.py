@@ -328,7 +328,7 @@ class EmbeddedLog:
             seq += 1
         if not drafts:
             return
-        ts_us, types, data, metadata, ids = zip(*drafts, strict=True)
+        ts_us, types, data, metadata, ids, authors = zip(*drafts, strict=True)
         chunk = Chunk(
             first_seq=first_seq,
             only_topic=topics[0] if len(set(topics)) == 1 else None,
@@ -340,6 +340,7 @@ class EmbeddedLog:
             data=Text.of_bytes(data),
             metadata=Text.of_bytes(metadata),
             event_ids=Text.of_strings(ids) if any(ids) else None,
+            authors=np.array(authors, np.int64),
         )
         self._next_seq = seq
         commit.chunks.append(chunk)
@@ -792,6 +793,7 @@ def _chunk_of(topic: int, drafts: Drafts, receipt: Receipt, now_us: int) -> Chun
         data=drafts.data,
         metadata=drafts.metadata,
         event_ids=None if ids is None else Text.of_strings([event_id or "" for event_id in ids]),
+        authors=np.full(count, drafts.author, np.int64),
     )
 
 

@@ -27,7 +27,7 @@ from mainstem.storage.ports import Path
 GROUP_ROWS = 16_384
 """Rows in a row group: what a look-up by index has to decode (9 ms; eight times as much at eight times the size)."""
 
-_DELTA = ("topic", "seq", "idx", "ts", "arrived")
+_DELTA = ("topic", "seq", "idx", "ts", "arrived", "author")
 _NOT_DICTIONARY = {*_DELTA, "data", "event_id"}
 _TYPES_MAX = 64
 _COUNTED_TOPICS_MAX = 64
@@ -232,6 +232,7 @@ def rows_of(batch: pa.RecordBatch, start: int, count: int) -> list[Row]:
             part.column(6).cast(pa.binary()).to_pylist(),
             part.column(7).cast(pa.binary()).to_pylist(),
             part.column(8).to_pylist(),
+            part.column(9).to_pylist(),
         )
     )
 
