@@ -277,7 +277,8 @@ class Ingest:
             _raise_fault(fault)
         topic = await self._topics.for_writing(principal, event.stream_id)
         checked = _Checked(event.stream_id, Drafts.of([draft]), [])
-        receipt, replayed, _ = await self._append(principal, topic, checked, key and f"one\0{key}", body)
+        request = f"{stream_id}\0".encode() + body
+        receipt, replayed, _ = await self._append(principal, topic, checked, key and f"one\0{key}", request)
         if receipt.count:
             return Accepted(receipt.first_seq, False, replayed)
         return Accepted(receipt.repeats[0], True, replayed)

@@ -277,6 +277,17 @@ def test_an_idempotency_key_with_another_body_is_refused(client: httpx.Client, s
     assert len(found(client, stream)) == 1
 
 
+def test_an_idempotency_key_with_another_stream_is_refused(client: httpx.Client, stream: str) -> None:
+    """The same body for another `stream_id` is another request: nothing is called accepted that is not stored."""
+    headers = {"Idempotency-Key": stream}
+    url = f"/v2/ingest/events?stream_id={stream}"
+    client.post(url, json={"event_type": "x"}, headers=headers)
+    response = client.post(f"{url}-2", json={"event_type": "x"}, headers=headers)
+
+    refused(response, 422, "IDEMPOTENCY_MISMATCH")
+    assert client.post(url, json={"event_type": "x"}, headers=headers).headers["idempotent-replayed"] == "true"
+
+
 def test_an_idempotency_key_counts_per_credential_and_route(client: httpx.Client, stream: str) -> None:
     """The same key on the other route is another key."""
     headers = {"Idempotency-Key": stream}
