@@ -118,6 +118,14 @@ def test_metrics_are_for_the_operator(server: Server, client: httpx.Client) -> N
     refused(httpx.get(f"{server.url}/metrics"), 401, "UNAUTHENTICATED")
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/v2/metrics"])
+def test_a_key_for_some_streams_reads_no_metrics(server: Server, client: httpx.Client, stream: str, path: str) -> None:
+    """They name the others, too."""
+    key = client.post("/v2/keys", json={"name": "device", "streams": [stream]}).json()["key"]
+
+    refused(httpx.get(f"{server.url}{path}", headers={"X-API-Key": key}), 403, "PERMISSION_DENIED")
+
+
 def test_prometheus_reads_the_metrics(client: httpx.Client, stream: str) -> None:
     """In its own format, with base units, one prefix, and no sample twice."""
     send(client, stream, {"event_type": "x"})

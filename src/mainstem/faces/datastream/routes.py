@@ -620,7 +620,8 @@ def _routes(face: DataStream) -> list[Route]:
             path="/metrics",
             name="metrics",
             summary="Metrics for Prometheus",
-            description="For credentials of the operator's account, with whatever scopes.",
+            description="For credentials of the operator's account that are not limited to some streams, with whatever"
+            " scopes.",
             tag="Monitoring",
             replies={200: Reply("Text in the exposition format", media_type="text/plain")},
             handler=face.prometheus,
@@ -630,7 +631,8 @@ def _routes(face: DataStream) -> list[Route]:
             path="/v2/metrics",
             name="metrics_json",
             summary="The same metrics as JSON",
-            description="Durations with p50, p95 and p99. For credentials of the operator's account.",
+            description="Durations with p50, p95 and p99. For credentials of the operator's account that are not limited"
+            " to some streams.",
             tag="Monitoring",
             replies={200: Reply("Values by name", [dict[str, Any]])},
             handler=face.metrics_json,
@@ -717,6 +719,7 @@ def _milliseconds_since(started: float) -> float:
 
 
 def _require_operator(call: Call) -> None:
-    """Metrics name everybody's streams, so they are the operator's; which scopes his credential has does not matter."""
-    if not call.caller.is_admin:
-        raise Denied("Metrics are for credentials of the operator's account; ask him for one")
+    """Metrics name everybody's streams, so they are the operator's, and not for a key of his that is limited to some;
+    which scopes his credential has does not matter."""
+    if not call.caller.is_admin or call.caller.topics is not None:
+        raise Denied("Metrics are for credentials of the operator's account that see all streams; ask him for one")
