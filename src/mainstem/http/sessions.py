@@ -11,6 +11,8 @@ from mainstem.telemetry import Family, single
 
 _LOOK_EVERY_S = 0.5
 
+type Check = Callable[[Principal], Awaitable[object]]
+
 
 class Session:
     """One of those who stay. `checks` are asked with the principal, and raise where something may no longer be."""
@@ -18,15 +20,19 @@ class Session:
     def __init__(
         self,
         principal: Principal,
-        epoch: int,
         authenticate: Callable[[], Awaitable[Principal]],
         end: Callable[[MainstemError], None],
     ) -> None:
         self.principal = principal
-        self.epoch = epoch
+        self.epoch: int | None = None
+        """What was looked at last; None: look soon, for something may have changed since the answer was found."""
         self.authenticate = authenticate
         self.end = end
-        self.checks: list[Callable[[Principal], Awaitable[object]]] = []
+        self.checks: list[Check] = []
+
+    def add_check(self, check: Check) -> None:
+        self.checks.append(check)
+        self.epoch = None
 
 
 class Sessions:
@@ -47,7 +53,7 @@ class Sessions:
         end: Callable[[MainstemError], None],
     ) -> Iterator[Session]:
         """Be one of them for the block. `end` is called when it must not go on, with why."""
-        session = Session(principal, self._directory.epoch, authenticate, end)
+        session = Session(principal, authenticate, end)
         self._sessions[session] = None
         if self._stopping:
             end(_stopping())
@@ -79,15 +85,15 @@ class Sessions:
         return principal.expires_us is not None and self._clock() >= principal.expires_us
 
     async def _look_at(self, session: Session, epoch: int) -> None:
+        session.epoch = epoch  # at first: a check that is added meanwhile is looked at again
         try:
             session.principal = await session.authenticate()
             if self._has_expired(session.principal):
                 raise Unauthenticated("The credential has expired: use another")
             for check in list(session.checks):
                 await check(session.principal)
-            session.epoch = epoch
         except Unavailable:
-            return  # nothing is known to have changed: look again soon
+            session.epoch = None  # nothing is known to have changed: look again soon
         except MainstemError as error:
             session.end(error)
 

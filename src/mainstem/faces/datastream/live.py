@@ -105,7 +105,7 @@ class Tails:
             self._sessions.stay(call.caller, lambda: self._authenticate(call), reader.end) as session,
             _beating(reader),
         ):
-            session.checks.append(lambda principal: self._following.check(principal, reader))
+            session.add_check(lambda principal: self._following.check(principal, reader))
             yield b": the tail begins\n"
             while True:
                 try:
@@ -379,7 +379,7 @@ class _Subscription:
         self._following = following
         self._session = session
         self._task: asyncio.Task[None] | None = None
-        session.checks.append(self._check)
+        session.add_check(self._check)
 
     def begin(self, work: Any) -> None:
         self._task = asyncio.create_task(work)
