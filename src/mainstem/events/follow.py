@@ -2,7 +2,8 @@
 
 However many read along, a follower reads each new row once and writes it out once for all of them. A reader holds no
 more than `BUFFER_BYTES_MAX`: one that is too slow loses the oldest of what waits for it, and is told how many. A reader
-of history is never hurried: it has its pages one by one, as fast as it takes them, and joins the others at the end.
+of history is never hurried: it has its pages one by one, as fast as it takes them, and joins the others at the end. A
+page is as many events as, by those before them, come to about `BUFFER_BYTES_MAX`.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ _log = structlog.get_logger("mainstem.events")
 BUFFER_BYTES_MAX = 1 << 20
 """What may wait for one reader."""
 
-_PAGE_ROWS = 256
+_PAGE_ROWS_MAX = 256
+_FIRST_PAGE_ROWS = 16
+"""Few, since each may be as large as events can be."""
 _BATCH_BYTES = 128 * 1024
 _BEHIND_ROWS_MAX = 100_000
 """A follower that is further behind than this goes on with the newest events."""
@@ -223,6 +226,7 @@ class _Follower:
         self._pages = pages
         self._readers: dict[Reader, None] = {}
         self._idx = 0  # the readers have everything before it
+        self._page_rows = _FIRST_PAGE_ROWS
         self._news = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
@@ -272,7 +276,7 @@ class _Follower:
         started = loop.time()
         next_idx = self._log.state(self.topic).next_idx
         if next_idx - self._idx > _BEHIND_ROWS_MAX:
-            self._idx = next_idx - _PAGE_ROWS
+            self._idx = next_idx - _PAGE_ROWS_MAX
         batches, self._idx = await self._read(self._idx)
         for batch in batches:
             for reader in self._readers:
@@ -283,9 +287,13 @@ class _Follower:
 
     async def _read(self, idx: int) -> tuple[list[TailBatch], int]:
         next_idx = self._log.state(self.topic).next_idx
-        rows = await self._log.read(self.topic, idx, _PAGE_ROWS)
-        # Where nothing is left of what there was, what comes is all there is to wait for.
-        return self._batches(rows), rows[-1].idx + 1 if rows else max(idx, next_idx)
+        rows = await self._log.read(self.topic, idx, self._page_rows)
+        if not rows:  # nothing is left of what there was, so what comes is all there is to wait for
+            return [], max(idx, next_idx)
+        batches = self._batches(rows)
+        size = sum(batch.size for batch in batches)
+        self._page_rows = min(max(len(rows) * BUFFER_BYTES_MAX // max(size, 1), 1), _PAGE_ROWS_MAX)
+        return batches, rows[-1].idx + 1
 
     def _batches(self, rows: Sequence[Row]) -> list[TailBatch]:
         """Rows written out, in batches that are neither large nor have gaps."""

@@ -163,6 +163,32 @@ async def test_a_reader_of_history_is_not_hurried(log: EmbeddedLog, following: F
         count += len(piece.texts)
 
 
+async def test_pages_of_large_events_are_short(
+    log: EmbeddedLog, following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of the most events of the largest size would be a quarter of a gigabyte, for each reader."""
+    large = b'{"x":"%b"}' % (b"x" * 400_000)
+    await log.append(TOPIC, Drafts.of([Draft(count, "x", large) for count in range(60)]))
+    pages: list[int] = []
+    read = log.read
+
+    async def noted(topic: TopicId, first_idx: int, count: int) -> list[Row]:
+        rows = await read(topic, first_idx, count)
+        pages.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(log, "read", noted)
+    reader = await following.follow(OPERATOR, "s", "earliest", whole)
+    given = 0
+    while given < 60:
+        piece = await reader.next()
+        assert isinstance(piece, TailBatch)
+        given += len(piece.texts)
+
+    assert pages[0] <= 16
+    assert max(pages[1:]) * len(large) <= BUFFER_BYTES_MAX
+
+
 async def test_events_past_retention_are_missed_aloud(log: EmbeddedLog, following: Following) -> None:
     """A reader that went on where nothing is left learns how many are gone."""
     receipt = await log.append(TOPIC, drafts(range(100)))
