@@ -135,6 +135,7 @@ def test_a_name_in_use_by_others_is_taken_and_nothing_is_told_of_it(alice: User,
     send(client, name, {"event_type": "t"})
     error = alice.refused("/Stream/New", "StreamName", StreamName=name, reason="EventStreamNameTaken")
     assert set(error) == {"Message", "HelpMessage", "Arguments", "Reason"}
+    assert error["HelpMessage"] == "A stream of this name exists already: choose another."
     assert alice.ask("/User")["User"]["Streams"] == []
 
 

@@ -168,7 +168,7 @@ def test_a_name_of_a_source_is_for_one_of_a_users(owner: User, other: User) -> N
     assert other.ask("/Source/New", SourceName=name)["Source"]["Key"] != made["Key"]
     assert owner.ask("/Source/New", SourceName=name.upper())["Source"]["Id"] == made["Id"] + 1
     refusal(owner.client, "/Source/New", "SourceName", UserKey=owner.key, message="MissingArgument")
-    for bad in ("", "x" * 256, "a\tb"):
+    for bad in ("", "x" * 256, "a\tb", None):
         owner.refused("/Source/New", "SourceName", SourceName=bad, reason="InvalidString")
 
 

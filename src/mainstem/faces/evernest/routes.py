@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from mainstem.clock import Clock
 from mainstem.errors import Invalid, MainstemError, Unauthenticated
-from mainstem.events import Messages, Pulled, Sharing, TopicDraft, Topics
+from mainstem.events import Messages, Pulled, Sharing, TopicDraft, TopicExists, Topics
 from mainstem.faces.evernest import wire
 from mainstem.http import Answer, Call, MethodNotAllowed, Reply, Route
 from mainstem.identity import Directory, Principal, RateLimiter, Right, Sources
@@ -196,7 +196,7 @@ class Evernest:
         return {"Source": wire.source_out(source, key, rights, related)}
 
     async def create_source(self, request: Request) -> object:
-        name = request.parameters.needed("SourceName")
+        name = request.parameters.new_name("SourceName")
         try:
             source, key = await self._sources.create(request.caller, name)
         except Invalid as error:
@@ -209,9 +209,12 @@ class Evernest:
         return {"Stream": wire.stream_out(await self._messages.status(request.caller, request.stream))}
 
     async def create_stream(self, request: Request) -> object:
-        name = request.parameters.needed("StreamName")
+        name = request.parameters.new_name("StreamName")
         try:
             topic = await self._topics.create(request.caller, TopicDraft(name, retention_days=None))
+        except TopicExists as error:
+            message = "A stream of this name exists already: choose another."
+            raise wire.BadArgument(message, "StreamName", "EventStreamNameTaken") from error
         except Invalid as error:
             message = error.message.replace("stream ID", "stream's name")
             raise wire.BadArgument(message, "StreamName", "InvalidString") from error

@@ -82,6 +82,7 @@ class Refusal(NamedTuple):
 
 
 _UNFORESEEN = "Something went wrong here; it was logged under this request's id."
+_METHODS = "Every path takes GET and POST, and no other method."
 _BAD = "BadArgument"
 _REQUEST = "BadRequest"
 _SERVER = "ServerError"
@@ -153,15 +154,19 @@ def error_answer(error: MainstemError | None, now_us: int, path_names: Sequence[
     names = [name for name in names if name in path_names] or list(names)
     facts = ErrorFacts(
         message=refusal.message,
-        help_message="Something went wrong here; it was logged under this request's id"
-        if error is None
-        else error.message,
+        help_message=_help(error),
         arguments=names or UNSET,
         argument=names[0] if isinstance(error, MissingArgument) else UNSET,
         reason=reason or UNSET,
     )
     failure = Failure(utc_time=format_time(now_us), error=facts)
     return Answer(refusal.status, msgspec.json.encode(failure), MEDIA_TYPE, _error_headers(refusal.status, error))
+
+
+def _help(error: MainstemError | None) -> str:
+    if isinstance(error, MethodNotAllowed):
+        return _METHODS
+    return _UNFORESEEN if error is None else error.message
 
 
 def _refusal(error: MainstemError | None) -> Refusal:
@@ -300,10 +305,18 @@ def parse_right(word: str) -> Right:
 
 
 class Parameters:
-    """What a request gives by name, in any case: its query string, and over it its JSON body."""
+    """What a request gives by name, in any case: its query string, and over it its JSON body.
+
+    Null is as good as not given, but for `new_name`.
+    """
 
     def __init__(self, query: bytes, body: bytes) -> None:
-        self._values: dict[str, Any] = {**_of_query(query), **_of_body(body)}
+        given = _of_body(body)
+        self._values: dict[str, Any] = {
+            **_of_query(query),
+            **{name: value for name, value in given.items() if value is not None},
+        }
+        self._nulls = {name for name, value in given.items() if value is None}
 
     def text(self, name: str) -> str | None:
         """Raises BadArgument when it is no text."""
@@ -318,6 +331,12 @@ class Parameters:
         if value is None:
             raise MissingArgument(name)
         return value
+
+    def new_name(self, name: str) -> str:
+        """The name of something to be made: null is a wrong one. Raises MissingArgument, BadArgument."""
+        if self.text(name) is None and name.lower() in self._nulls:
+            raise BadArgument(f"{name} is a string.", name, "InvalidString")
+        return self.needed(name)
 
 
 def _of_query(query: bytes) -> dict[str, str]:
@@ -336,7 +355,7 @@ def _of_query(query: bytes) -> dict[str, str]:
 
 
 def _of_body(body: bytes) -> dict[str, Any]:
-    """Of two names that differ in case only the last counts; null is as good as not given."""
+    """Of two names that differ in case only the last counts."""
     if not body or body.isspace():
         return {}
     try:
@@ -349,4 +368,4 @@ def _of_body(body: bytes) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise MalformedBody("The body is JSON, but no object.")
-    return {str(name).lower(): value for name, value in found.items() if value is not None}
+    return {str(name).lower(): value for name, value in found.items()}
