@@ -60,7 +60,7 @@ def main() -> int:
         with Stage(_scale(options), folder) as stage:
             if options.curves:
                 return curves.run(stage, conditions)
-            rows, whole = _measure(stage, _chosen(options), conditions)
+            rows, whole = _measure(stage, _chosen(options), conditions, begin + 60 * options.minutes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{terminal(rows)}\n")
@@ -79,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="P12 with 100 million events stored")
     parser.add_argument("--only", metavar="P1,P2", help="only these promises; writes no file")
     parser.add_argument("--curves", action="store_true", help="how figures grow with events, streams, connections")
+    parser.add_argument("--minutes", type=float, default=60, help="begin no further promise after so long")
     parser.add_argument("--folder", type=Path, help="where to put the data; default: the temporary folder")
     return parser.parse_args()
 
@@ -100,11 +101,16 @@ def _probe(conditions: report.Conditions, when: str, folder: Path) -> None:
     conditions.probes.append((when, machine.noise(), machine.disk(folder)))
 
 
-def _measure(stage: Stage, promises: Sequence[str], conditions: report.Conditions) -> tuple[list[Row], bool]:
+def _measure(
+    stage: Stage, promises: Sequence[str], conditions: report.Conditions, until: float
+) -> tuple[list[Row], bool]:
     """All rows in the order of the promises' numbers, and whether nothing broke; what breaks costs its own rows."""
     rows, whole = list[Row](), True
     for promise in promises:
         print(f"{datetime.now(UTC):%H:%M:%S} {promise} …", file=sys.stderr, flush=True)
+        if time.monotonic() > until:
+            rows.append(absent(promise, "all of it", MAINSTEM, "the time given was over"))
+            continue
         try:
             for row in PROMISES[promise](stage):
                 rows.append(row)
