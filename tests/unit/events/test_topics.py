@@ -252,3 +252,24 @@ async def test_a_topic_that_is_being_deleted_is_not_found_again(world: World, mo
 
     assert "sales" not in world.topics
     assert (await world.topics.create(maker, TopicDraft("sales"))).id > topic.id
+
+
+async def test_others_have_their_turn_while_a_schema_is_checked(world: World) -> None:
+    """Even where all events are in memory, so that reading them waits for nothing."""
+    maker = await world.somebody("maker")
+    topic = await world.topics.create(maker, TopicDraft("sales"))
+    await world.storage.log.append(topic.id, Drafts.of([Draft(0, "sale", b'{"price":"free"}')] * 2_000))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(others())
+    check = await world.topics.check_schema(maker, "sales", b'{"properties":{"price":{"type":"number"}}}')
+    waiting.cancel()
+
+    assert (check.checked, check.broken, check.complete, len(check.examples)) == (2_000, 2_000, True, 10)
+    assert turns > 1
