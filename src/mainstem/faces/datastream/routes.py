@@ -631,8 +631,8 @@ def _routes(face: DataStream) -> list[Route]:
             path="/v2/metrics",
             name="metrics_json",
             summary="The same metrics as JSON",
-            description="Durations with p50, p95 and p99. For credentials of the operator's account that are not limited"
-            " to some streams.",
+            description="Durations with p50, p95 and p99. For credentials of the operator's account that are not"
+            " limited to some streams.",
             tag="Monitoring",
             replies={200: Reply("Values by name", [dict[str, Any]])},
             handler=face.metrics_json,
