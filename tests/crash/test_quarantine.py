@@ -10,6 +10,7 @@ import pytest
 from crash.folders import CLICKS, OPTIONS, ORDERS, TOPICS, WINDOW_S, Filled, fill, newest_wal, opened, reading
 from logs import drafts, kept, numbers_of
 from mainstem.clock import FixedClock
+from mainstem.errors import Unavailable
 from mainstem.storage import accept_loss, verify_log
 from mainstem.storage.embedded.log import EmbeddedLog, recovery
 from mainstem.storage.ports import Condition
@@ -262,6 +263,19 @@ async def test_a_write_ahead_file_may_be_mended_though_the_catalogue_is_lost(fil
         assert {topic: await kept(log, topic) for topic in TOPICS} == filled.rows
         await log.maintain()
         assert {topic: await kept(log, topic) for topic in TOPICS} == filled.rows
+
+
+async def test_another_versions_events_are_no_damage(filled: Filled) -> None:
+    """They are refused in words and left where they are, for the version that can read them."""
+    file = newest_wal(filled.folder)
+    theirs = b"MSF9" + file.read_bytes()[4:]
+    file.write_bytes(theirs)
+    with pytest.raises(Unavailable, match="another version"):
+        async with opened(filled.folder):
+            pass
+
+    assert file.read_bytes() == theirs
+    assert not list((filled.folder / "quarantine").iterdir())
 
 
 async def test_strange_files_are_left_alone(filled: Filled) -> None:

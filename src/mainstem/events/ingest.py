@@ -277,8 +277,8 @@ class Ingest:
             _raise_fault(fault)
         topic = await self._topics.for_writing(principal, event.stream_id)
         checked = _Checked(event.stream_id, Drafts.of([draft]), [])
-        request = f"{stream_id}\0".encode() + body
-        receipt, replayed, _ = await self._append(principal, topic, checked, key and f"one\0{key}", request)
+        request = f"one\0{stream_id}\0".encode() + body
+        receipt, replayed, _ = await self._append(principal, topic, checked, key, request)
         if receipt.count:
             return Accepted(receipt.first_seq, False, replayed)
         return Accepted(receipt.repeats[0], True, replayed)
@@ -332,10 +332,8 @@ class Ingest:
         if checked.errors and not partial:
             raise _for_all(checked.errors, checked.drafts.count + len(checked.errors))
         topic = await self._topics.for_writing(principal, checked.stream_id)
-        request = f"{partial}\0{stream_id}\0".encode() + body
-        receipt, replayed, errors = await self._append(
-            principal, topic, checked, key and f"many\0{key}", request, partial=partial
-        )
+        request = f"many\0{partial}\0{stream_id}\0".encode() + body
+        receipt, replayed, errors = await self._append(principal, topic, checked, key, request, partial=partial)
         return _batch_of(topic, receipt, errors, replayed=replayed)
 
     def submit_many(
@@ -583,8 +581,8 @@ class Ingest:
     ) -> tuple[Receipt, bool, Sequence[EventError]]:
         """The receipt, whether it is that of an earlier request with the same key, and the errors told then.
 
-        `key` is the Idempotency-Key, told apart by route. The schema is asked after it: a repeat gets its answer even
-        when the schema has changed in between.
+        `key` is the Idempotency-Key, told apart by route by the face. The schema is asked after it: a repeat gets its
+        answer even when the schema has changed in between.
         """
         if key is None:
             drafts, errors = _fitting(topic, checked, partial=partial)
@@ -593,7 +591,7 @@ class Ingest:
             )
             return receipt, False, errors
         note_key = _digest(f"{principal.credential}\0{key}".encode())
-        fingerprint = _digest(request)
+        fingerprint = _digest(topic.id.to_bytes(8, "little") + request)  # a stream made anew is another
         if note_key in self._running:
             raise KeyInUse("A request with this Idempotency-Key is under way: wait for its answer")
         self._running.add(note_key)

@@ -18,7 +18,9 @@ from mainstem.storage import Draft, Log, Receipt, Row
 
 MESSAGE_TYPE = "evernest.message"
 
-_READ_AT_ONCE = 256
+_READ_FIRST = 16
+_READ_AT_ONCE = 1_000
+_READ_BYTES = 1 << 20
 _OFF_LOOP_ROWS = 500
 
 
@@ -196,7 +198,10 @@ class Messages:
         rows: list[Row] = []
         size = 0
         while len(rows) < count:
-            piece = await self._log.read(topic.id, first + len(rows), min(count - len(rows), _READ_AT_ONCE))
+            # As many at once as are about a megabyte: they may be tiny, and they may be huge.
+            fitting = _READ_BYTES * len(rows) // max(size, 1) if rows else _READ_FIRST
+            wanted = min(count - len(rows), max(fitting, 1), _READ_AT_ONCE)
+            piece = await self._log.read(topic.id, first + len(rows), wanted)
             if not piece or piece[0].idx != first + len(rows) or piece[-1].idx - piece[0].idx != len(piece) - 1:
                 raise self._missing(topic, first)
             rows += piece

@@ -12,8 +12,6 @@ from mainstem.errors import Invalid
 from mainstem.events.model import EventError, told
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_BACKTRACKS_MAX = 10_000
-"""A pattern that needs more steps on a text than this counts as not matched: nobody waits for it for minutes."""
 _REASON_CHARACTERS_MAX = 200
 _KNOWN_MAX = 1_024
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -59,7 +57,9 @@ class Schema:
                 schema,
                 offline=True,
                 mask="The value",  # messages would repeat it, however long it is
-                pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS_MAX),
+                # This engine's time grows with the text and no faster, so no pattern can hold up the server; it knows
+                # neither look-around nor back references.
+                pattern_options=jsonschema_rs.RegexOptions(),
             )
         except jsonschema_rs.ValidationError as error:
             place = _dotted("schema", error.instance_path)

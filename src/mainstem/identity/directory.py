@@ -319,6 +319,7 @@ class Directory:
     async def keys(self, principal: Principal, *, limit: int = 100, cursor: str | None = None) -> KeyPage:
         """Keys that were not revoked: his own, and everybody's for an administrator."""
         _require_key_manager(principal)
+        _require_all_streams(principal)
         if not 1 <= limit <= KEYS_PER_PAGE_MAX:
             raise Invalid(f"`limit` is 1 to {KEYS_PER_PAGE_MAX}.", field="limit")
         query = select(api_keys).where(api_keys.c.revoked_us.is_(None), api_keys.c.number > _parse_cursor(cursor))
@@ -334,6 +335,7 @@ class Directory:
     async def revoke_key(self, principal: Principal, key_id: str) -> None:
         """End a key for good, at once. Raises NotFound for one that he does not own, unless he is an administrator."""
         _require_key_manager(principal)
+        _require_all_streams(principal)
         change = update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_us.is_(None))
         if not _sees_all(principal):
             change = change.where(api_keys.c.account == principal.account)
@@ -497,6 +499,12 @@ def _require_key_manager(principal: Principal) -> None:
     """Keys are managed with the admin scope, or by signing in."""
     if principal.is_key and Scope.ADMIN not in principal.scopes:
         raise Denied("This credential lacks the scope `admin`: use one that has it, or sign in.", scope="admin")
+
+
+def _require_all_streams(principal: Principal) -> None:
+    """A key for some streams may hand on what it has, but not see or end keys for others."""
+    if principal.topics is not None:
+        raise Denied("This credential is limited to some streams: use one that is not to list or revoke keys.")
 
 
 def _principal_of(row: Row[Any]) -> Principal:

@@ -83,6 +83,16 @@ def test_a_new_key_is_shown_once(client: httpx.Client) -> None:
     assert made["created_at"].endswith("Z")
 
 
+def test_a_key_for_some_streams_manages_no_others(server: Server, client: httpx.Client, stream: str) -> None:
+    """It may hand on what it has, but neither see nor end keys for other streams."""
+    other = make_key(client)
+    made = make_key(client, scopes=["admin", "events:read"], streams=[stream])
+    with server.client(made["key"]) as limited:
+        refused(limited.get("/v2/keys"), 403, "PERMISSION_DENIED")
+        refused(limited.delete(f"/v2/keys/{other['id']}"), 403, "PERMISSION_DENIED")
+        assert make_key(limited, scopes=["events:read"])["streams"] == [stream]
+
+
 def test_a_new_key_may_send_read_and_make_streams(server: Server, client: httpx.Client, stream: str) -> None:
     """That is the default, so that the first request works."""
     made = make_key(client)

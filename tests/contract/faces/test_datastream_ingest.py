@@ -289,7 +289,7 @@ def test_an_idempotency_key_with_another_stream_is_refused(client: httpx.Client,
 
 
 def test_an_idempotency_key_counts_per_credential_and_route(client: httpx.Client, stream: str) -> None:
-    """The same key on the other route is another key."""
+    """The same key on the other route is another key, even with the same body."""
     headers = {"Idempotency-Key": stream}
     client.post("/v2/ingest/events", json={"stream_id": stream, "event_type": "x"}, headers=headers)
     response = client.post(
@@ -298,6 +298,22 @@ def test_an_idempotency_key_counts_per_credential_and_route(client: httpx.Client
 
     assert response.status_code == 200
     assert len(found(client, stream)) == 2
+
+    lines = {"Idempotency-Key": f"{stream}-lines", "Content-Type": "application/x-ndjson"}
+    for route in ("events", "batch"):
+        url = f"/v2/ingest/{route}?stream_id={stream}"
+        assert "idempotent-replayed" not in client.post(url, content=b'{"event_type":"y"}', headers=lines).headers
+    assert len(found(client, stream)) == 4
+
+
+def test_an_idempotency_key_of_a_deleted_stream_is_no_promise(client: httpx.Client, stream: str) -> None:
+    """A stream that was made anew is another: its events are not called accepted because of the old one's."""
+    headers = {"Idempotency-Key": stream}
+    body = {"stream_id": stream, "event_type": "x"}
+    client.post("/v2/ingest/events", json=body, headers=headers)
+    client.delete(f"/v2/streams/{stream}?confirm={stream}")
+
+    refused(client.post("/v2/ingest/events", json=body, headers=headers), 422, "IDEMPOTENCY_MISMATCH")
 
 
 def test_one_of_many_equal_requests_at_once_is_done(client: httpx.Client, stream: str) -> None:

@@ -115,6 +115,8 @@ def test_indexes_are_those_of_the_body(client: httpx.Client, strict: str) -> Non
         {"$schema": "http://json-schema.org/draft-07/schema#"},
         {"$schema": 5},
         {"pattern": "("},
+        {"pattern": "^(?=.*[0-9])"},
+        {"pattern": r"^(.)\1$"},
     ],
 )
 def test_a_schema_that_is_none_is_refused(client: httpx.Client, stream: str, schema: dict[str, Any]) -> None:
@@ -124,6 +126,14 @@ def test_a_schema_that_is_none_is_refused(client: httpx.Client, stream: str, sch
     refused(client.patch(f"/v2/streams/{stream}", json={"schema": schema}), 400, "INVALID_REQUEST")
 
     assert client.get(f"/v2/streams/{stream}").json()["schema"] is None
+
+
+def test_no_pattern_holds_up_the_server(client: httpx.Client, stream: str) -> None:
+    """Patterns that backtracking engines need ages for take as long as the text is."""
+    schema = {"additionalProperties": {"pattern": "^(x+x+)+y$"}}
+    assert client.post("/v2/streams", json={"stream_id": stream, "schema": schema}).status_code == 201
+    event = {"stream_id": stream, "event_type": "x", "data": {f"f{n}": "x" * 40 for n in range(5_000)}}
+    refused(client.post("/v2/ingest/events", json=event), 400, "SCHEMA_VIOLATION")
 
 
 def test_nothing_is_fetched_for_a_schema(client: httpx.Client, stream: str) -> None:

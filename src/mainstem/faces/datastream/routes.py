@@ -682,7 +682,8 @@ def _idempotency_key(call: Call) -> str | None:
     limit = _IDEMPOTENCY_KEY.characters_max
     if not 1 <= len(key) <= limit:
         raise Invalid(f"An Idempotency-Key has 1 to {limit} characters", field="Idempotency-Key")
-    return key
+    assert call.route is not None
+    return f"{call.route.name} {key}"  # it counts for one route
 
 
 def _key_in_query(call: Call) -> str:

@@ -22,7 +22,9 @@ import numpy as np
 from mainstem.storage.columns import Chunk, Ints, Text
 from mainstem.storage.ports import Note, Receipt
 
-MAGIC = b"MSF1"
+MAGIC = b"MSF2"
+"""Of this version's frames. Any other that begins with `MAGIC_FAMILY` is another version's, and not damage."""
+MAGIC_FAMILY = b"MSF"
 _PREFIX = struct.Struct("<4sI")
 # body CRC, body size, count, flags, first seq, topic, first idx, arrived, author, note size
 _HEADER = struct.Struct("<IIIIQqqqqI4x")

@@ -270,10 +270,16 @@ class EmbeddedLog:
         singles, many = self._singles, self._many
         self._singles, self._many, self._pending_bytes = [], [], 0
         commit = _Commit(Job(now_us, self._next_seq, self._path_due))
-        if singles:
-            self._order_singles(commit, singles, now_us)
-        for item in many:
-            self._order_many(commit, item, now_us)
+        try:
+            if singles:
+                self._order_singles(commit, singles, now_us)
+            for item in many:
+                self._order_many(commit, item, now_us)
+        except Exception as error:  # a mistake of ours: numbers were given that nobody will use, so go no further
+            self._stop(error)
+            for item in (*singles, *many):
+                _call(item.done, self._refuses() or Unavailable("The log has stopped."))
+            return
         self._in_flight = commit
         self._committer.put(commit.job)
 
@@ -466,12 +472,17 @@ class EmbeddedLog:
             self._refusal = "The disk is full: nothing can be stored until there is room."
             _log.error("log refuses writes", reason=str(error))
         else:
-            self._broken = str(error) or type(error).__name__
-            _log.critical("log has stopped", reason=self._broken, exc_info=error)
+            self._stop(error)
         answer = self._refuses() or Unavailable("The log could not write.")
         for done, _ in commit.acks:
             _call(done, answer)
         self._fail_pending(answer)
+        self._idle.set()
+
+    def _stop(self, error: BaseException) -> None:
+        """Write nothing any more; what is there can be read until the operator restarts the server."""
+        self._broken = str(error) or type(error).__name__
+        _log.critical("log has stopped", reason=self._broken, exc_info=error)
         self._idle.set()
 
     def _fail_pending(self, answer: MainstemError) -> None:

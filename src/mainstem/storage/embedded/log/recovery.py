@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 
 from mainstem.clock import SECOND_US
+from mainstem.errors import Unavailable
 from mainstem.storage.columns import Chunk
 from mainstem.storage.embedded.log import segments
 from mainstem.storage.embedded.log.catalog import (
@@ -27,7 +28,7 @@ from mainstem.storage.embedded.log.catalog import (
     State,
 )
 from mainstem.storage.embedded.log.dedupe import RunFile, Seen, collect, digest, write_run
-from mainstem.storage.embedded.log.frame import Flaw, Frame, find_next, scan
+from mainstem.storage.embedded.log.frame import MAGIC, MAGIC_FAMILY, Flaw, Frame, find_next, scan
 from mainstem.storage.embedded.log.layout import Layout, aside_name, first_seq_aside, first_seq_of, is_aside, is_of
 from mainstem.storage.embedded.log.tail import Generation
 from mainstem.storage.embedded.log.topics import TopicLine
@@ -55,6 +56,7 @@ class Recovered:
 def recover(layout: Layout, now_us: int) -> tuple[Catalog, Recovered]:
     """Read what is there, cut a torn tail, set damage aside. Raises OSError or sqlite3.Error."""
     layout.make()
+    _refuse_other_versions(layout)
     layout.remove_temporary()
     catalog, reason = _open_catalog(layout)
     try:
@@ -62,6 +64,18 @@ def recover(layout: Layout, now_us: int) -> tuple[Catalog, Recovered]:
     except BaseException:
         catalog.close()
         raise
+
+
+def _refuse_other_versions(layout: Layout) -> None:
+    """Raises Unavailable where another version has written events that this one cannot read: to take them for damage
+    would move them aside."""
+    for path in layout.wal_files():
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+        if magic != MAGIC and len(magic) == len(MAGIC) and magic.startswith(MAGIC_FAMILY):
+            raise Unavailable(
+                f"{path.name} was written by another version of mainstem. Start that version; nothing was changed."
+            )
 
 
 def _recover(layout: Layout, catalog: Catalog, now_us: int, *, is_anew: bool) -> Recovered:
