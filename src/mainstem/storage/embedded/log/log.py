@@ -277,8 +277,8 @@ class EmbeddedLog:
                 self._order_many(commit, item, now_us)
         except Exception as error:  # a mistake of ours: numbers were given that nobody will use, so go no further
             self._stop(error)
-            for item in (*singles, *many):
-                _call(item.done, self._refuses() or Unavailable("The log has stopped."))
+            self._singles, self._many = [*singles, *self._singles], [*many, *self._many]
+            self._fail_pending(self._refuses() or Unavailable("The log has stopped."))
             return
         self._in_flight = commit
         self._committer.put(commit.job)
