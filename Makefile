@@ -63,6 +63,9 @@ crash: $(developing) ## Kill it 1,000 times under load and look for lost events
 soak: $(developing) ## Load all doors at once for ten minutes and look that nothing leaks or is lost
 	$(python) -m tests.soak --minutes 10
 
+.PHONY: nightly
+nightly: soak crash ## What takes too long for every commit: the soak and the thousand kills
+
 .PHONY: bench
 bench: $(benchmarking) ## Measure against Redis, NATS and PostgreSQL; writes benchmarks/RESULTS.md (15 minutes)
 	$(python) -m benchmarks
