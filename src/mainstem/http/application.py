@@ -14,7 +14,7 @@ from mainstem.errors import MainstemError
 from mainstem.http.bodies import Compressor, accepts, compressed, preferred_encoding
 from mainstem.http.errors import BodyTooSlow, ClientGone, MethodNotAllowed, NoSuchRoute
 from mainstem.http.routes import Answer, Call, Face, Limits, Route
-from mainstem.http.sockets import INTERNAL, Socket
+from mainstem.http.sockets import INTERNAL, Socket, chosen_subprotocol
 from mainstem.telemetry import Metrics, current_request_id, get_logger
 
 logger = get_logger(__name__)
@@ -114,7 +114,7 @@ class Application:
         call = Call({**scope, "method": "GET"}, receive, self._limits)
         call.route = route
         token = current_request_id.set(call.request_id)
-        socket = Socket(receive, send)
+        socket = Socket(receive, send, route.message_bytes_max if route else None)
         try:
             await receive()  # the wish to connect
             answer = await self._refusal(call, face, problem)
@@ -124,7 +124,9 @@ class Application:
                 return
             assert route is not None
             assert route.socket is not None
-            await send({"type": "websocket.accept", "headers": _encoded(_common_headers(call, face.headers(call)))})
+            headers = _encoded(_common_headers(call, face.headers(call)))
+            subprotocol = chosen_subprotocol(scope.get("subprotocols", ()), route.subprotocols)
+            await send({"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol})
             self._count(call, route, 101, started)
             await route.socket(call, socket)
             await socket.close()

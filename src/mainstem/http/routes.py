@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import cookie_parser
 
 from mainstem.errors import Invalid, MainstemError, Unauthenticated
 from mainstem.http.bodies import Receive, decoded, read_body, too_large
@@ -93,6 +94,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """The credential may come as `?api_key=`, from clients that cannot set headers."""
     socket: Callable[["Call", Socket], Awaitable[None]] | None = None
     """What serves a client that asks for a WebSocket here; `handler` answers those who do not."""
+    subprotocols: Sequence[str] = ()
+    """Those that the WebSocket speaks; it goes on without one where the client offers none of them."""
+    message_bytes_max: int | None = None
+    """The largest message that the WebSocket takes; None: as large as a body."""
     bodies: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """Media type → type of the body; the first is the usual one. Empty: no body."""
 
@@ -156,6 +161,10 @@ class Call:
     def media_type(self) -> str:
         """The Content-Type in lower case, without its parameters; "" when there is none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        return cookie_parser(self.headers.get("cookie", ""))
 
     def path(self, name: str) -> str:
         """A path parameter, percent-decoded. Raises Invalid when it is no UTF-8."""
