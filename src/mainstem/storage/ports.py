@@ -36,6 +36,10 @@ class Records(Protocol):
     async def version(self) -> int:
         """A number that differs from an earlier answer when any process has committed in between. Costs µs."""
 
+    def watch(self, committed: Callable[[], None]) -> Callable[[], None]:
+        """Call `committed` after each commit made through this object, on the loop, before its `begin` block is left.
+        What comes back ends it. It must not raise."""
+
 
 # Log: ordered, durable events
 

@@ -14,14 +14,16 @@ from mainstem.errors import Conflict, Unavailable
 from mainstem.events import tables as events_tables
 from mainstem.identity import tables as identity_tables
 from mainstem.storage import SqliteRecords
+from mainstem.work import tables as work_tables
 
-DECLARED = [identity_tables.metadata, events_tables.metadata]
+DECLARED = [identity_tables.metadata, work_tables.metadata, events_tables.metadata]
+STEPS = ["0001", "0002"]
 
 
 @pytest.fixture
 async def migrated(tmp_path: Path) -> Path:
     path = tmp_path / "mainstem.sqlite"
-    assert await SqliteRecords(path).migrate() == ["0001"]
+    assert await SqliteRecords(path).migrate() == STEPS
     return path
 
 
@@ -49,7 +51,7 @@ async def test_of_several_that_migrate_at_once_one_does_it(tmp_path: Path) -> No
 
     steps = await asyncio.gather(*[engine.migrate() for engine in engines])
 
-    assert sorted(steps) == [[], [], [], ["0001"]]
+    assert sorted(steps) == [[], [], [], STEPS]
 
 
 async def test_a_migration_that_breaks_off_leaves_the_tables_as_they_were(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -40,6 +40,7 @@ class SqliteRecords:
         self._path = path
         self._turn = asyncio.Lock()
         self._deadline = 0.0
+        self._watchers: list[Callable[[], None]] = []
         self._watcher: sqlite3.Connection | None = None
         self._writer = self._engine(connections=1, pragmas=("synchronous = FULL",))
         self._readers = self._engine(connections=READERS, pragmas=("query_only = ON",))
@@ -88,6 +89,8 @@ class SqliteRecords:
             with _refusals():
                 async with self._writer.begin() as connection:
                     yield connection
+            for committed in tuple(self._watchers):
+                committed()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -102,6 +105,10 @@ class SqliteRecords:
         with _refusals():
             (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
         return int(version)
+
+    def watch(self, committed: Callable[[], None]) -> Callable[[], None]:
+        self._watchers.append(committed)
+        return lambda: self._watchers.remove(committed)
 
     async def check(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when nothing is. Reads all of it."""
