@@ -4,6 +4,8 @@ A capability may refine one by a subclass; each face maps the kinds (and the ref
 and body. The message names the thing and the next step, and is meant to be shown.
 """
 
+from collections.abc import Sequence
+
 
 class MainstemError(Exception):
     """Base of all errors that a caller may meet. `details` are facts a program can read; they hold no secrets."""
@@ -28,6 +30,34 @@ class Unauthenticated(MainstemError):
 
 class Invalid(MainstemError):
     """The request is wrong whatever the state of the server: mend it."""
+
+
+class InvalidFields(Invalid):
+    """Fields are wrong: all of them are told at once, each with what is wrong with it, in the order in which to tell.
+
+    What is wrong with no field in particular stands under `base` and is a sentence of its own.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        assert problems
+        self.problems = tuple(problems)
+        super().__init__(", ".join(self.sentences))
+
+    @property
+    def sentences(self) -> list[str]:
+        """`Posted by can't be blank`: the field's name in words, and what is wrong with it."""
+        return [
+            said if field == "base" else f"{field.replace('_', ' ').capitalize()} {said}"
+            for field, said in self.problems
+        ]
+
+    @property
+    def by_field(self) -> dict[str, list[str]]:
+        """What is wrong with each field."""
+        found: dict[str, list[str]] = {}
+        for field, said in self.problems:
+            found.setdefault(field, []).append(said)
+        return found
 
 
 class Conflict(MainstemError):

@@ -100,6 +100,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """The largest message that the WebSocket takes; None: as large as a body."""
     bodies: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """Media type → type of the body; the first is the usual one. Empty: no body."""
+    body_bytes_max: int | None = None
+    """The largest body that the route takes, where that is less than what the server takes."""
 
 
 class Face(Protocol):
@@ -180,6 +182,8 @@ class Call:
     async def body(self) -> bytes:
         """The whole body, decompressed, within the limit."""
         limit = self._limits.body_bytes_max
+        if self.route is not None and self.route.body_bytes_max is not None:
+            limit = min(limit, self.route.body_bytes_max)
         encoding = self.headers.get("content-encoding", "").strip().lower()
         length = self.headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:

@@ -50,13 +50,14 @@ class RateLimiter:
         A token counts for its account, so that signing in again gives no new window.
         """
         limit = _PER_HOUR[principal.tier]
-        return None if limit is None else self._take(principal.credential, limit, HOUR_S)
+        return None if limit is None else self.take_from(principal.credential, limit, HOUR_S)
 
     def take_address(self, address: str) -> Allowance:
         """Count an attempt to sign in, or a request without a valid credential. Raises RateLimited."""
-        return self._take(address, ADDRESS_PER_MINUTE, MINUTE_S)
+        return self.take_from(address, ADDRESS_PER_MINUTE, MINUTE_S)
 
-    def _take(self, key: str, limit: int, window_s: int) -> Allowance:
+    def take_from(self, key: str, limit: int, window_s: int) -> Allowance:
+        """Count under a key of the caller's choice, in windows that are aligned to the clock. Raises RateLimited."""
         hit = self._hit(key, window_s)
         remaining = limit - hit.count
         if remaining < 0:
