@@ -14,10 +14,11 @@ from mainstem.errors import Conflict, Unavailable
 from mainstem.events import tables as events_tables
 from mainstem.identity import tables as identity_tables
 from mainstem.storage import SqliteRecords
+from mainstem.transcode import tables as transcode_tables
 from mainstem.work import tables as work_tables
 
-DECLARED = [identity_tables.metadata, work_tables.metadata, events_tables.metadata]
-STEPS = ["0001", "0002"]
+DECLARED = [identity_tables.metadata, work_tables.metadata, events_tables.metadata, transcode_tables.metadata]
+STEPS = ["0001", "0002", "0003"]
 
 
 @pytest.fixture
