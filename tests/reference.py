@@ -35,9 +35,16 @@ def rendered(page: str, sources: Mapping[str, Callable[[], str]]) -> str:
 
 def settings() -> str:
     return _table(
-        ("variable", "key", "default", "unit", "what it sets"),
+        ("variable", "key", "default", "unit", "what it sets", "alias"),
         (
-            (f"`{one.variable}`", f"`{one.name}`", _default(one.default, one.unit), one.unit, one.sentence)
+            (
+                f"`{one.variable}`",
+                f"`{one.name}`",
+                _default(one.default, one.unit),
+                one.unit,
+                one.sentence,
+                ", ".join(f"`{alias}`" for alias in one.aliases),
+            )
             for one in describe()
         ),
     )
@@ -269,6 +276,8 @@ def _default(value: object, unit: str) -> str:
         for size, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
             if value and value % size == 0:
                 return f"`{value // size}{name}`"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
     return f"`{value}`"
 
 

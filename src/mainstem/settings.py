@@ -3,13 +3,18 @@
 A setting comes from the environment (`MAINSTEM_` and the field's name in capitals), else from the TOML file that
 `MAINSTEM_CONFIG` names (a key with the field's name), else it has its default. A name that nobody knows is refused,
 because a misspelt limit that is silently ignored is worse than a server that does not start.
+
+Some settings have an alias, a name by which another server knew the same thing: it is taken from the environment as it
+is and with `MAINSTEM_` before it. The setting's own name wins, then the alias with the prefix, then the plain one.
 """
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -25,28 +30,41 @@ _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)", re.IGNORECASE)
 _SIZES = {"kib": _KIB, "mib": _MIB, "gib": _GIB}
 
-_HIDDEN = ("admin_password", "api_key")
-
+_HIDDEN = ("admin_password", "api_key", "secret_key", "jwt_secret")
+_SWITCH = {"on": "true", "off": "false", "yes": "true", "no": "false"}
 
 type _Email = Annotated[str, Meta(pattern=r"^\S+@\S+$")]
 type _Password = Annotated[str, Meta(min_length=8)]
 type _ApiKey = Annotated[str, Meta(pattern=r"^ms_[A-Za-z0-9_-]{16,128}$")]
+type _Secret = Annotated[str, Meta(min_length=16)]
+type _Origin = Annotated[str, Meta(pattern=r"^(\*|[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s,]+)$")]
 
 
-def _text(sentence: str, pattern: str | None = None) -> Meta:
-    return Meta(description=sentence, pattern=pattern)
+def _text(
+    sentence: str,
+    pattern: str | None = None,
+    *,
+    alias: Sequence[str] = (),
+    spellings: Mapping[str, str] | None = None,
+) -> Meta:
+    """`spellings`: how else the environment may write a value, in lower case."""
+    return Meta(description=sentence, pattern=pattern, extra={"alias": alias, "spellings": spellings or {}})
 
 
-def _seconds(sentence: str, at_least: float = 0.001, at_most: float | None = None) -> Meta:
-    return Meta(description=sentence, ge=at_least, le=at_most, extra={"unit": "seconds"})
+def _seconds(
+    sentence: str, at_least: float = 0.001, at_most: float | None = None, *, alias: Sequence[str] = ()
+) -> Meta:
+    return Meta(description=sentence, ge=at_least, le=at_most, extra={"unit": "seconds", "alias": alias})
 
 
-def _bytes(sentence: str, at_least: int = 1) -> Meta:
-    return Meta(description=sentence, ge=at_least, extra={"unit": "bytes"})
+def _bytes(sentence: str, at_least: int = 1, *, alias: Sequence[str] = ()) -> Meta:
+    return Meta(description=sentence, ge=at_least, extra={"unit": "bytes", "alias": alias})
 
 
-def _count(sentence: str, unit: str, at_least: int = 1, at_most: int | None = None) -> Meta:
-    return Meta(description=sentence, ge=at_least, le=at_most, extra={"unit": unit})
+def _count(
+    sentence: str, unit: str, at_least: int = 1, at_most: int | None = None, *, alias: Sequence[str] = ()
+) -> Meta:
+    return Meta(description=sentence, ge=at_least, le=at_most, extra={"unit": unit, "alias": alias})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +76,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "127.0.0.1"
     )
     port: Annotated[
-        int, _count("The TCP port to listen on; 0 takes any that is free.", "port", at_least=0, at_most=65_535)
+        int,
+        _count(
+            "The TCP port to listen on; 0 takes any that is free.",
+            "port",
+            at_least=0,
+            at_most=65_535,
+            alias=["STREAM_SERVER_PORT"],
+        ),
     ] = 8082
     data: Annotated[Path, _text("The folder that holds everything the server keeps.")] = Path("mainstem-data")
 
@@ -77,11 +102,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # What is logged
 
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], _text("The least severity that is logged.")] = (
-        "info"
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _text(
+            "The least severity that is logged.",
+            alias=["LOG_LEVEL"],
+            spellings={"trace": "debug", "debug": "debug", "info": "info", "warn": "warning", "warning": "warning"},
+        ),
+    ] = "info"
     log_format: Annotated[
-        Literal["auto", "json", "console"], _text("How log lines look; `auto` is JSON unless a terminal reads them.")
+        Literal["auto", "json", "console"],
+        _text(
+            "How log lines look; `auto` is JSON unless a terminal reads them.",
+            alias=["LOG_FORMAT"],
+            spellings={"pretty": "console", "compact": "console"},
+        ),
     ] = "auto"
 
     # What a client may send
@@ -104,7 +139,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shutdown_timeout_s: Annotated[
         float, _seconds("How long a stopping server waits for requests that are under way.")
     ] = 10
-    token_lifetime_s: Annotated[int, _seconds("How long a token from signing in is good.", at_least=1)] = 3_600
+    token_lifetime_s: Annotated[
+        int, _seconds("How long a token from signing in is good.", at_least=1, alias=["JWT_EXPIRATION"])
+    ] = 3_600
 
     # How long events are kept
 
@@ -168,6 +205,87 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _seconds("How often the log looks for events past retention and segments to merge.")
     ] = 30
 
+    # Audio in, HLS out (stream-server)
+
+    max_file_size: Annotated[
+        int, _bytes("The largest audio file that may be uploaded, counted while it arrives.", alias=["MAX_FILE_SIZE"])
+    ] = 100 * _MIB
+    uploads_open_max: Annotated[
+        int, _count("The most resumable uploads that are begun and not complete; more get 503.", "uploads")
+    ] = 256
+    upload_lifetime_s: Annotated[
+        float, _seconds("How long a resumable upload is kept after the last bytes of it came.", 1)
+    ] = 86_400
+    compression_cleanup_after_days: Annotated[
+        float,
+        Meta(
+            description="How long a job and what it made are kept after its end; 0: until somebody deletes them.",
+            ge=0,
+            extra={"unit": "days", "alias": ["COMPRESSION_CLEANUP_AFTER_DAYS"]},
+        ),
+    ] = 7
+    allowed_origins: Annotated[
+        tuple[_Origin, ...],
+        _text(
+            "The web pages that may use stream-server, as origins with commas between; `*` is every one.",
+            alias=["ALLOWED_ORIGINS"],
+        ),
+    ] = ("http://localhost:5176", "http://localhost:3000")
+    cors_max_age_s: Annotated[
+        int,
+        _seconds("How long a browser remembers what a page of those may do.", 0, 86_400, alias=["CORS_MAX_AGE"]),
+    ] = 3_600
+    stream_require_auth: Annotated[
+        bool | None,
+        _text(
+            "Whether stream-server asks for a credential; if not given: yes, unless only this machine can reach it.",
+            spellings=_SWITCH,
+        ),
+    ] = None
+    jwt_secret: Annotated[
+        _Secret | None,
+        _text("The secret that signs tokens of another issuer, which stream-server then takes.", alias=["JWT_SECRET"]),
+    ] = None
+    secret_key: Annotated[
+        _Secret | None,
+        _text("The secret that signs addresses for players; made and kept if not given.", alias=["SECRET_KEY"]),
+    ] = None
+    signature_tolerance_s: Annotated[
+        float,
+        _seconds(
+            "How long after its time a signed address is still taken, for clocks that differ.",
+            0,
+            alias=["SIGNATURE_TOLERANCE"],
+        ),
+    ] = 60
+    rate_limit: Annotated[
+        bool | None,
+        _text(
+            "Whether uploads are counted by address; if not given: yes, unless only this machine can reach the server.",
+            spellings=_SWITCH,
+        ),
+    ] = None
+    rate_limit_rpm: Annotated[
+        int, _count("How many uploads a minute an address may begin.", "requests a minute", alias=["RATE_LIMIT_RPM"])
+    ] = 60
+    rate_limit_burst: Annotated[
+        int, _count("How many of them may come at once.", "requests", alias=["RATE_LIMIT_BURST"])
+    ] = 10
+    stream_dates: Annotated[
+        Literal["rfc3339", "rust"],
+        _text("How stream-server writes times: as RFC 3339, or as `SystemTime { … }` for who parses that."),
+    ] = "rfc3339"
+
+    @property
+    def is_local(self) -> bool:
+        """Only programs of this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
     def __repr__(self) -> str:
         """Everything but the secrets: settings end up in logs and tracebacks."""
         shown = [
@@ -187,6 +305,8 @@ class Description(NamedTuple):
     unit: str
     """What the number counts; empty for what is no number."""
     sentence: str
+    aliases: Sequence[str] = ()
+    """What else the environment may call it."""
 
 
 def describe() -> list[Description]:
@@ -198,6 +318,7 @@ def describe() -> list[Description]:
             field.default,
             str((_meta(field).extra or {}).get("unit", "")),
             _meta(field).description or "",
+            _aliases(field),
         )
         for field in msgspec.structs.fields(Settings)
     ]
@@ -238,13 +359,26 @@ def _from_file(path: Path) -> dict[str, _Choice]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, _Choice]:
-    names = {PREFIX + name.upper(): name for name in Settings.__struct_fields__}
-    known = [*names, CONFIG_VARIABLE]
+    names = {name: _variables(field) for name, field in _FIELDS.items()}
+    known = [*chain.from_iterable(names.values()), CONFIG_VARIABLE]
     for variable in environ:
         if variable.startswith(PREFIX) and variable not in known:
             raise Invalid(f"There is no setting {variable}{_near(variable, known)}", setting=variable)
     # An empty variable is how shells and compose files say "not set".
-    return {name: _Choice(variable, environ[variable]) for variable, name in names.items() if environ.get(variable)}
+    given = {name: [variable for variable in variables if environ.get(variable)] for name, variables in names.items()}
+    return {name: _Choice(found[0], environ[found[0]]) for name, found in given.items() if found}
+
+
+def _variables(field: msgspec.structs.FieldInfo) -> list[str]:
+    """What the environment may call it, the name that wins first."""
+    aliases = _aliases(field)
+    prefixed = [PREFIX + name for name in (field.name.upper(), *aliases)]
+    return list(dict.fromkeys([*prefixed, *aliases]))
+
+
+def _aliases(field: msgspec.structs.FieldInfo) -> Sequence[str]:
+    aliases: Sequence[str] = (_meta(field).extra or {}).get("alias", ())
+    return aliases
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -255,11 +389,17 @@ def _near(name: str, known: Sequence[str]) -> str:
 def _checked(name: str, choice: _Choice) -> object:
     field = _FIELDS[name]
     value = choice.value
-    if (_meta(field).extra or {}).get("unit") == "bytes" and isinstance(value, str):
-        value = _size(value)
+    extra = _meta(field).extra or {}
+    if isinstance(value, str):
+        if extra.get("unit") == "bytes":
+            value = _size(value)
+        elif isinstance(field.default, tuple):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        else:
+            value = extra.get("spellings", {}).get(value.lower(), value)
     try:
         # The environment knows nothing but text, so text may stand for a number.
-        return msgspec.convert(value, field.type, strict=not isinstance(value, str), dec_hook=_path)
+        return msgspec.convert(value, field.type, strict=not isinstance(choice.value, str), dec_hook=_path)
     except msgspec.ValidationError as error:
         given = "" if name in _HIDDEN else f" It is {choice.value!r}."
         raise Invalid(f"{choice.source} is wrong: {error}.{given}", setting=name) from error

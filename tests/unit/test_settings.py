@@ -72,6 +72,46 @@ def test_a_value_that_does_not_fit_is_refused_under_its_variable(variable: str, 
         load_settings({variable: value})
 
 
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        ({"STREAM_SERVER_PORT": "9001"}, 9001),
+        ({"STREAM_SERVER_PORT": "9001", "MAINSTEM_STREAM_SERVER_PORT": "9002"}, 9002),
+        ({"STREAM_SERVER_PORT": "9001", "MAINSTEM_STREAM_SERVER_PORT": "9002", "MAINSTEM_PORT": "9003"}, 9003),
+        ({"PORT": "9001"}, 8082),
+    ],
+)
+def test_an_alias_sets_it_unless_a_name_of_its_own_does(environ: dict[str, str], port: int) -> None:
+    assert load_settings(environ).port == port
+
+
+def test_an_alias_with_a_value_that_does_not_fit_is_refused_under_that_name() -> None:
+    with pytest.raises(Invalid, match=r"^RATE_LIMIT_RPM is wrong"):
+        load_settings({"RATE_LIMIT_RPM": "often"})
+
+
+def test_several_values_come_with_commas_or_as_a_list(tmp_path: Path) -> None:
+    origins = ("https://a.example", "http://localhost:3000")
+
+    assert load_settings({"ALLOWED_ORIGINS": "https://a.example, http://localhost:3000"}).allowed_origins == origins
+    assert load_settings({}, toml(tmp_path, f"allowed_origins = {list(origins)}")).allowed_origins == origins
+    with pytest.raises(Invalid, match=r"^ALLOWED_ORIGINS is wrong"):
+        load_settings({"ALLOWED_ORIGINS": "a.example"})
+
+
+@pytest.mark.parametrize(("text", "value"), [("on", True), ("OFF", False), ("true", True), ("0", False), ("", None)])
+def test_a_switch_may_be_on_or_off_or_left_to_the_server(text: str, value: bool | None) -> None:
+    assert load_settings({"MAINSTEM_RATE_LIMIT": text}).rate_limit is value
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_a_server_on_a_loopback_address_is_local(host: str, is_local: bool) -> None:
+    assert Settings(host=host).is_local is is_local
+
+
 def test_limits_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(Invalid, match="`event_bytes_max` is 2097152, more than `body_bytes_max` allows"):
         load_settings({"MAINSTEM_EVENT_BYTES_MAX": "2MiB", "MAINSTEM_BODY_BYTES_MAX": "1MiB"})
