@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -16,6 +16,7 @@ from mainstem import __version__
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import Unavailable
 from mainstem.events import (
+    Announcer,
     Exports,
     Following,
     Ingest,
@@ -36,6 +37,7 @@ from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
 from mainstem.telemetry import Metrics, configure_logging, get_logger
 from mainstem.web import Door, Web
+from mainstem.work import Queue
 
 logger = get_logger("mainstem")
 
@@ -55,6 +57,8 @@ class Server:
     protocol: type[Guard]
     datastream: DataStream
     first_start: FirstStart | None
+    background: Sequence[Callable[[], Coroutine[None, None, None]]]
+    """What runs beside the requests, each until it is cancelled."""
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +70,9 @@ async def compose(settings: Settings, clock: Clock = system_clock) -> AsyncItera
         first_start = await directory.bootstrap(settings.admin_email, settings.admin_password, settings.api_key)
         sessions = Sessions(directory, clock)
         async with _running(directory.watch(), sessions.watch()):
-            yield await _wire(settings, storage, directory, sessions, layout, clock, first_start)
+            server = await _wire(settings, storage, directory, sessions, layout, clock, first_start)
+            async with _running(*(work() for work in server.background)):
+                yield server
 
 
 @contextlib.asynccontextmanager
@@ -90,6 +96,7 @@ async def _wire(
     first_start: FirstStart | None,
 ) -> Server:
     metrics = Metrics()
+    queue = Queue(storage.records, clock)
     limiter = RateLimiter(storage.signals)
     defaults = TopicDefaults(settings.retention_days, settings.dedupe_window_s)
     topics = Topics(storage.records, storage.log, directory, clock, defaults)
@@ -139,7 +146,13 @@ async def _wire(
     )
     limits = Limits(body_bytes_max=settings.body_bytes_max, body_pause_s=settings.body_timeout_s)
     web = Web(probe, [_DATASTREAM, _EVERNEST], __version__)
-    return Server(Application([datastream, evernest, web], limits, metrics), protocol, datastream, first_start)
+    return Server(
+        Application([datastream, evernest, web], limits, metrics),
+        protocol,
+        datastream,
+        first_start,
+        background=[Announcer(queue, storage.log, topics).run],
+    )
 
 
 async def serve(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """The log, and all that hangs on it: topics, ingest, queries."""
 
 from mainstem.events.aggregates import AggregateAnswer, AggregateRequest, Aggregation, Operation, Order
+from mainstem.events.announcements import Announcement, Announcer, announce
 from mainstem.events.export import Column, Export, ExportRequest, Exports
 from mainstem.events.export import Kind as ColumnKind
 from mainstem.events.export import schema as export_schema
@@ -58,6 +59,8 @@ __all__ = [
     "AggregateAnswer",
     "AggregateRequest",
     "Aggregation",
+    "Announcement",
+    "Announcer",
     "Batch",
     "Column",
     "ColumnKind",
@@ -115,6 +118,7 @@ __all__ = [
     "Topics",
     "Vitals",
     "WrongPassword",
+    "announce",
     "export_schema",
     "parse_field",
     "parse_timestamp",

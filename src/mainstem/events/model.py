@@ -9,6 +9,8 @@ from mainstem.errors import Conflict, Invalid, NotFound
 from mainstem.ids import AccountId, TopicId
 
 TOPIC_NAME_CHARACTERS_MAX = 255
+SYSTEM_PREFIX = "mainstem."
+"""Topics whose names begin so are the server's own: nobody else makes them."""
 DESCRIPTION_CHARACTERS_MAX = 2_000
 SCHEMA_BYTES_MAX = 256 * 1024
 DEDUPE_WINDOW_S_MAX = 7 * 86_400
@@ -147,6 +149,13 @@ def check_topic_name(name: str) -> str:
     if not name.isprintable() and any(_is_control(character) for character in name):
         raise Invalid("A stream ID holds no control characters", field="stream_id")
     return name
+
+
+def check_new_topic_name(name: str) -> str:
+    """`check_topic_name` for a topic that somebody makes: the server's own names are not his to take."""
+    if name.startswith(SYSTEM_PREFIX):
+        raise Invalid(f"Stream IDs that begin with `{SYSTEM_PREFIX}` are the server's own.", field="stream_id")
+    return check_topic_name(name)
 
 
 def _is_control(character: str) -> bool:

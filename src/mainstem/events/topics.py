@@ -30,11 +30,11 @@ from mainstem.events.model import (
     TopicNotFound,
     TopicPage,
     TopicStatus,
-    check_topic_name,
+    check_new_topic_name,
 )
 from mainstem.events.schemas import Schema, compiled
 from mainstem.identity import Action, Directory, Principal, Right, Scope, Verdict, decide, require
-from mainstem.ids import TopicId
+from mainstem.ids import AccountId, TopicId
 from mainstem.storage import Log, Records, Row
 
 ACTIVE_WITHIN_S = 300
@@ -145,7 +145,7 @@ class Topics:
         async with self._changing:
             if await self._find(draft.name) is not None:
                 raise TopicExists(draft.name)
-            topic = await self._insert(principal, draft)
+            topic = await self._insert(principal.account, draft)
         if topic is None:
             raise TopicExists(draft.name)
         return topic
@@ -245,6 +245,18 @@ class Topics:
             lag_s=0.0,
         )
 
+    async def own(self, name: str) -> Topic:
+        """The server's own topic of this name, made at first use; the first administrator owns it.
+
+        Raises Unavailable while there is no administrator.
+        """
+        topic = await self._find(name)
+        if topic is None:
+            owner = await self._directory.first_administrator()
+            async with self._changing:
+                topic = await self._find(name) or await self._insert(owner, TopicDraft(name))
+        return topic or await self._known(name)
+
     def __iter__(self) -> Iterator[Topic]:
         """Every topic there is, for the server itself; a principal asks `list`."""
         return iter(list(self._by_name.values()))
@@ -256,15 +268,15 @@ class Topics:
     # Within
 
     async def _create_by_first_event(self, principal: Principal, name: str) -> Topic:
-        check_topic_name(name)
+        check_new_topic_name(name)
         _require(principal, Action.WRITE, name, Right.ADMIN)  # what its maker would have
         if decide(principal, Action.CREATE, name, Right.NONE) is not Verdict.ALLOW:
             raise TopicNotFound(name)
         async with self._changing:  # a hundred first events at once make one topic
-            topic = await self._find(name) or await self._insert(principal, TopicDraft(name))
+            topic = await self._find(name) or await self._insert(principal.account, TopicDraft(name))
         return topic or await self._known(name)
 
-    async def _insert(self, principal: Principal, draft: TopicDraft) -> Topic | None:
+    async def _insert(self, owner: AccountId, draft: TopicDraft) -> Topic | None:
         """The new topic, or None when another process was quicker."""
         defaults = self._defaults
         values: dict[str, Any] = {
@@ -280,12 +292,12 @@ class Topics:
             ),
             "paused": draft.paused,
             "created_us": self._clock(),
-            "owner": principal.account,
+            "owner": owner,
         }
         try:
             async with self._records.begin() as tx:
                 topic_id = await _insert_row(tx, values)
-                await self._directory.grant(tx, principal.account, topic_id, Right.ADMIN)
+                await self._directory.grant(tx, owner, topic_id, Right.ADMIN)
         except IntegrityError:
             return None
         topic = Topic(id=topic_id, **values)
@@ -364,7 +376,7 @@ def _activity(topic: Topic, last_arrived_us: int | None, now_us: int) -> Activit
 
 def _check(wanted: TopicDraft | TopicChanges) -> None:
     if isinstance(wanted, TopicDraft):
-        check_topic_name(wanted.name)
+        check_new_topic_name(wanted.name)
     if isinstance(wanted.description, str) and len(wanted.description) > DESCRIPTION_CHARACTERS_MAX:
         raise Invalid(f"A description has at most {DESCRIPTION_CHARACTERS_MAX} characters", field="description")
     if isinstance(wanted.schema, bytes) and len(wanted.schema) > SCHEMA_BYTES_MAX:

@@ -276,6 +276,14 @@ class Directory:
             raise NotFound(f"There is no account {text!r}: `mainstem user list` shows those that exist.")
         return Account(**row._mapping)
 
+    async def first_administrator(self) -> AccountId:
+        """The oldest account that is one. Raises Unavailable when none is."""
+        async with self._records.read() as rows:
+            account = await rows.scalar(select(func.min(accounts.c.id)).where(accounts.c.is_admin))
+        if account is None:
+            raise Unavailable("There is no administrator: `mainstem user add NAME --admin` makes one.")
+        return AccountId(account)
+
     async def _has_administrator(self, tx: AsyncConnection | None = None) -> bool:
         query = select(func.count()).select_from(accounts).where(accounts.c.is_admin)
         if tx is not None:

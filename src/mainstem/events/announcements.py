@@ -1,0 +1,133 @@
+"""Announcements: what the server itself tells of changes to its records, as events of topics of its own.
+
+A row and the event that tells of it cannot disagree. The announcement is put on the queue in the row's transaction, and
+the one who owns the log appends it later, under an id that was fixed with the row: what a crash lets him append again
+is known by it and dropped.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import groupby
+
+import msgspec
+from msgspec import Raw
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mainstem.errors import MainstemError, Unavailable
+from mainstem.events.model import DEDUPE_WINDOW_S_MAX, SYSTEM_PREFIX
+from mainstem.events.topics import Topics
+from mainstem.storage import Draft, Drafts, Log
+from mainstem.telemetry import get_logger
+from mainstem.work import Queue, Task
+
+logger = get_logger("mainstem.announcements")
+
+KIND = "announce"
+
+_BATCH_TASKS = 500
+_GATHER_S = 0.2
+_LEASE_S = 3_600.0
+_WAIT_S = 30.0
+_PAUSE_S = 1.0
+_ATTEMPTS_MAX = 1_000_000_000  # nothing but the log can refuse one, and that is not the announcement's fault
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """An event of a topic of the server's own."""
+
+    topic: str
+    """A name that begins with `mainstem.`."""
+    event_type: str
+    data: dict[str, object]
+    event_id: str
+    """What makes a repeat: a fresh one for each change, such as `ids.random_id`."""
+    time_us: int
+
+
+async def announce(tx: AsyncConnection, queue: Queue, *announcements: Announcement) -> None:
+    """Tell of a change in the transaction that makes it. Those of one topic are appended in the order in which their
+    transactions were committed, in a quarter of a second as a rule, and each once."""
+    for announcement in announcements:
+        assert announcement.topic.startswith(SYSTEM_PREFIX)
+        assert announcement.event_type
+        assert announcement.event_id
+    if announcements:
+        await queue.put(tx, KIND, msgspec.json.encode(announcements), attempts_max=_ATTEMPTS_MAX)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """An announcement as the queue keeps it. `data` stays as it was written."""
+
+    topic: str
+    event_type: str
+    data: Raw
+    event_id: str
+    time_us: int
+
+    def draft(self) -> Draft:
+        return Draft(self.time_us, self.event_type, bytes(self.data), event_id=self.event_id)
+
+
+_decode = msgspec.json.Decoder(list[_Kept]).decode
+
+
+class Announcer:
+    """Appends what was announced. There is one, in the process that owns the log."""
+
+    def __init__(self, queue: Queue, log: Log, topics: Topics) -> None:
+        self._queue = queue
+        self._log = log
+        self._topics = topics
+
+    async def run(self) -> None:
+        """Append until cancelled. Many announcements make few commits: after each it lets some gather."""
+        await self._recover()
+        while True:
+            await self._queue.wait([KIND], _WAIT_S)
+            try:
+                batch = await self._queue.lease([KIND], lease_s=_LEASE_S, count=_BATCH_TASKS)
+            except Unavailable as error:
+                logger.warning("announcements wait", error=str(error))
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            if batch:
+                await self._append_all(batch)
+            if len(batch) < _BATCH_TASKS:
+                await asyncio.sleep(_GATHER_S)
+
+    async def _recover(self) -> None:
+        """What an earlier process held goes first, as it would have: nobody else appends."""
+        while True:
+            try:
+                await self._queue.reclaim([KIND])
+            except Unavailable as error:
+                logger.warning("announcements wait", error=str(error))
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
+    async def _append_all(self, batch: Sequence[Task]) -> None:
+        """Once begun it is tried until it succeeds: later announcements must not overtake."""
+        while True:
+            try:
+                await self._append(batch)
+            except MainstemError as error:
+                logger.warning("announcements wait", count=len(batch), error=str(error))
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
+    async def _append(self, batch: Sequence[Task]) -> None:
+        kept = [announcement for task in batch for announcement in _decode(task.payload)]
+        kept.sort(key=_topic_of)  # which leaves those of one topic in order
+        for topic_name, announcements in groupby(kept, _topic_of):
+            topic = await self._topics.own(topic_name)
+            drafts = Drafts.of(announcement.draft() for announcement in announcements)
+            # The topic's own window may be shorter than the time a server is down.
+            await self._log.append(topic.id, drafts, dedupe_window_s=DEDUPE_WINDOW_S_MAX)
+        async with self._queue.begin() as tx:
+            await self._queue.finish_all(tx, batch)
+
+
+def _topic_of(announcement: _Kept) -> str:
+    return announcement.topic
