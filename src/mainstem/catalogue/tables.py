@@ -97,6 +97,13 @@ listings = Table(
     Column("last_live_us", BigInteger),
     Column("left_live_us", BigInteger),  # when it was last seen to stop being live
     Column("unarchived_us", BigInteger),  # when somebody took it out of the archive
+    Column("check_result", Text),  # of the last check: live, offline or unknown; null before the first
+    Column("check_reason", Text),
+    Column("checked_us", BigInteger),  # when that was; unlike last_checked_us also of checks that could not tell
+    Column("next_check_us", BigInteger, nullable=False, server_default="0"),  # new listings are due at once
+    Column("check_lease", Text),  # which checker has it in hand, until next_check_us
+    Column("check_trace", Text),  # where the medium stood
+    Column("offline_streak", Integer, nullable=False, server_default="0"),
     Column("owner", Integer, nullable=False),  # an account
     Column("streamer", Integer, ForeignKey("streamers.id")),
     Column("location", Integer, ForeignKey("locations.id")),
@@ -145,6 +152,8 @@ Index(
     listings.c.last_checked_us,
     sqlite_where=text("is_archived = 0 AND is_pinned = 0 AND status <> 'live'"),
 )
+
+Index("listings_to_check", listings.c.next_check_us, sqlite_where=text("is_archived = 0"))
 
 listing_counts = Table(
     "listing_counts",

@@ -89,6 +89,13 @@ def _listings() -> None:
         sa.Column("last_live_us", sa.BigInteger),
         sa.Column("left_live_us", sa.BigInteger),
         sa.Column("unarchived_us", sa.BigInteger),
+        sa.Column("check_result", sa.Text),
+        sa.Column("check_reason", sa.Text),
+        sa.Column("checked_us", sa.BigInteger),
+        sa.Column("next_check_us", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("check_lease", sa.Text),
+        sa.Column("check_trace", sa.Text),
+        sa.Column("offline_streak", sa.Integer, nullable=False, server_default="0"),
         sa.Column("owner", sa.Integer, sa.ForeignKey("accounts.id"), nullable=False),
         sa.Column("streamer", sa.Integer, sa.ForeignKey("streamers.id")),
         sa.Column("location", sa.Integer, sa.ForeignKey("locations.id")),
@@ -117,6 +124,13 @@ def _listings() -> None:
         "listings",
         ["last_checked_us"],
         sqlite_where=sa.text("is_archived = 0 AND is_pinned = 0 AND status <> 'live'"),
+    )
+    op.create_index("listings_to_check", "listings", ["next_check_us"], sqlite_where=sa.text("is_archived = 0"))
+    # What was found at one address says nothing of another.
+    op.execute(
+        "CREATE TRIGGER listings_to_check_anew AFTER UPDATE OF link ON listings WHEN new.link IS NOT old.link"
+        " BEGIN UPDATE listings SET check_result = NULL, check_reason = NULL, checked_us = NULL, next_check_us = 0,"
+        " check_lease = NULL, check_trace = NULL, offline_streak = 0 WHERE id = new.id; END"
     )
 
 
