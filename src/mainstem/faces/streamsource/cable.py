@@ -1,0 +1,344 @@
+"""`/cable`: the shared sheet over ActionCable (section 12), and a channel that tells what becomes of listings."""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import cached_property
+from typing import Annotated, Any, assert_never
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, UNSET, UnsetType
+
+from mainstem.catalogue import (
+    Came,
+    Cell,
+    CellLocked,
+    Changed,
+    Left,
+    Locked,
+    News,
+    PeopleNow,
+    Person,
+    Sheet,
+    Touched,
+    Unlocked,
+)
+from mainstem.clock import SECOND_US
+from mainstem.errors import Denied, Invalid, MainstemError, NotFound, Unauthenticated, Unavailable
+from mainstem.faces.streamsource import actioncable, listings, wire
+from mainstem.faces.streamsource.actioncable import BadData, NotACommand, Perform, Subscribe, Unsubscribe
+from mainstem.faces.streamsource.context import Context
+from mainstem.faces.streamsource.parameters import Parameters, integer_of, query_of
+from mainstem.http import GOING_AWAY, Answer, Call, ClientGone, Reply, Route, Session, Sessions, Socket, UpgradeRequired
+from mainstem.identity import Principal, Scope
+from mainstem.ids import AccountId, random_id
+from mainstem.telemetry import get_logger
+
+logger = get_logger(__name__)
+
+SHEET, EVENTS = "CollaborativeStreamsChannel", "StreamsChannel"
+
+MESSAGES_PER_S = 30
+SUBSCRIPTIONS_MAX = 20
+OUTBOX_BYTES_MAX = 1 << 20
+"""What may wait for one client. One that is slower is let go, and comes back to what is true then."""
+
+_SENT_WITHIN_S = 30.0
+_GOODBYE_S = 2.0
+
+EDITABLE = frozenset(
+    {"title", "source", "link", "city", "state", "platform", "status", "orientation", "kind", "started_at", "ended_at"}
+    | {"notes"}
+)
+_CELL = re.compile(r"stream_([0-9]{1,18})_([a-z_]+)", re.ASCII)
+_COLOURS = ("#FF6B6B", "#4ECDC4", "#45B7D1", "#FFA07A", "#98D8C8", "#F7DC6F", "#BB8FCE", "#85C1E2")
+_COOKIE = "jwt_token"
+
+
+class CableQuery(msgspec.Struct, kw_only=True):
+    token: Annotated[str, Meta(description="A token, from clients that can set neither header nor cookie")] | UnsetType = UNSET
+
+
+class InvalidField(Invalid):
+    """No cell of the sheet."""
+
+
+class Cable:
+    """All connections to this server, and what they are told."""
+
+    def __init__(self, context: Context, sheet: Sheet, sessions: Sessions) -> None:
+        self.sheet = sheet
+        self._context = context
+        self._sessions = sessions
+        self._connections: dict[_Connection, None] = {}
+
+    async def run(self) -> None:
+        """Ping and tell, until cancelled."""
+        with self.sheet.following(self._hand_out):
+            while True:
+                await asyncio.sleep(actioncable.PING_EVERY_S)
+                self._ping()
+
+    async def serve(self, call: Call, socket: Socket) -> None:
+        """One connection, from welcome to the end. Raises ClientGone."""
+        try:
+            principal = await self._authenticate(call)
+        except Unauthenticated:
+            await socket.send(actioncable.disconnect("unauthorized", reconnect=False).decode())
+            return
+        connection = _Connection(self, socket)
+        with self._sessions.stay(principal, lambda: self._authenticate(call), connection.end) as session:
+            self._connections[connection] = None
+            try:
+                await connection.run(session)
+            finally:
+                del self._connections[connection]
+                await self.sheet.leave(connection.window)
+
+    async def _authenticate(self, call: Call) -> Principal:
+        """Whoever shows a token: in the header, the query string or the cookie. Raises Unauthenticated.
+
+        Browsers send cookies along whichever page asks, so a cookie counts only for pages of this server.
+        """
+        if call.headers.get("authorization"):
+            return await self._context.authenticate(call)
+        token = query_of(call).text("token")
+        if token is None and _is_own_page(call):
+            token = call.cookies.get(_COOKIE)
+        if not token:
+            raise Unauthenticated("Send a token, as ?token= or in the cookie jwt_token")
+        return await self._context.authenticate_token(token)
+
+    def _ping(self) -> None:
+        frame = actioncable.ping(self._context.clock() // SECOND_US)
+        for connection in list(self._connections):
+            connection.send(frame)
+
+    def _hand_out(self, news: News) -> None:
+        """Write out once for all who listen to a channel, under each identifier that they chose for it."""
+        for channel, messages in ((SHEET, _sheet_messages), (EVENTS, _event_messages)):
+            subscribed = [
+                (connection, identifier)
+                for connection in self._connections
+                for identifier, chosen in connection.subscriptions.items()
+                if chosen == channel
+            ]
+            if subscribed:
+                _send_all(subscribed, [msgspec.json.encode(message) for message in messages(news)])
+
+
+def _send_all(subscribed: Iterable[tuple["_Connection", str]], messages: list[bytes]) -> None:
+    frames: dict[str, list[bytes]] = {}
+    for connection, identifier in subscribed:
+        if identifier not in frames:
+            frames[identifier] = [actioncable.push(identifier, message) for message in messages]
+        for frame in frames[identifier]:
+            connection.send(frame)
+
+
+def _is_own_page(call: Call) -> bool:
+    origin = call.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == call.headers.get("host", "")
+
+
+class _Connection:
+    """One client: what it subscribed to, and what waits for it."""
+
+    def __init__(self, cable: Cable, socket: Socket) -> None:
+        self.window = random_id("window")
+        self.subscriptions: dict[str, str] = {}
+        """Identifier → channel."""
+        self._cable = cable
+        self._sheet = cable.sheet
+        self._socket = socket
+        self._session: Session
+        self._outbox: deque[bytes] = deque()
+        self._outbox_bytes = 0
+        self._filled = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[MainstemError] = loop.create_future()
+
+    def end(self, error: MainstemError) -> None:
+        if not self._ended.done():
+            self._ended.set_result(error)
+
+    def send(self, frame: bytes) -> None:
+        """Put a frame into the outbox; over its limit the client is let go."""
+        if self._outbox_bytes + len(frame) > OUTBOX_BYTES_MAX:
+            self.end(Unavailable("You take less than there is to tell: connect again"))
+            return
+        self._outbox.append(frame)
+        self._outbox_bytes += len(frame)
+        self._filled.set()
+
+    async def run(self, session: Session) -> None:
+        """Until the client goes, or must. Raises ClientGone."""
+        self._session = session
+        self.send(actioncable.welcome())
+        receiving, sending = asyncio.create_task(self._receive()), asyncio.create_task(self._send())
+        try:
+            await asyncio.wait((receiving, sending, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if not self._ended.done():
+                await (receiving if receiving.done() else sending)
+            sending.cancel()
+            await self._say_goodbye(self._ended.result())
+        finally:
+            for task in (receiving, sending):
+                task.cancel()
+            await asyncio.gather(receiving, sending, return_exceptions=True)
+
+    async def _say_goodbye(self, error: MainstemError) -> None:
+        """Tell the client why it must go, and whether to come back by itself."""
+        match error:
+            case NotACommand():
+                frame = actioncable.disconnect("invalid_request", reconnect=False)
+            case Unavailable():
+                frame = actioncable.disconnect("server_restart", reconnect=True)
+            case _:
+                frame = actioncable.disconnect("unauthorized", reconnect=False)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._socket.send(frame.decode())
+        if isinstance(error, Unavailable):
+            await self._socket.close(GOING_AWAY)
+
+    async def _send(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._outbox:
+                frame = self._outbox[0]
+                try:
+                    async with asyncio.timeout(_SENT_WITHIN_S):
+                        await self._socket.send(frame.decode())
+                except TimeoutError as error:
+                    raise ClientGone from error
+                self._outbox.popleft()
+                self._outbox_bytes -= len(frame)
+
+    # What comes in
+
+    async def _receive(self) -> None:
+        pace = _Pace()
+        while True:
+            content = await self._socket.receive()
+            await pace.wait()
+            try:
+                await self._handle(content)
+            except NotACommand as error:
+                self.end(error)
+                return
+
+    async def _handle(self, content: str | bytes) -> None:
+        try:
+            command = actioncable.read(content)
+        except BadData as error:
+            self._tell(error.identifier, {"error": error.message})
+            return
+        match command:
+            case Subscribe(identifier, channel):
+                await self._subscribe(identifier, channel)
+            case Unsubscribe(identifier):
+                await self._unsubscribe(identifier)
+            case Perform():
+                await self._perform(command)
+            case unexpected:
+                assert_never(unexpected)
+
+    async def _subscribe(self, identifier: str, channel: str) -> None:
+        """A second wish for the same subscription changes nothing: clients repeat it until it is confirmed."""
+        if identifier in self.subscriptions:
+            return
+        may = Scope.EVENTS_READ in self._session.principal.scopes
+        if channel not in (SHEET, EVENTS) or not may or len(self.subscriptions) >= SUBSCRIPTIONS_MAX:
+            self.send(actioncable.reject(identifier))
+            return
+        self.send(actioncable.confirm(identifier))
+        self.subscriptions[identifier] = channel
+        if channel == SHEET:
+            for locked in await self._sheet.enter(self.window, self._session.principal):
+                self._tell(identifier, *_sheet_messages(locked))
+
+    async def _unsubscribe(self, identifier: str) -> None:
+        channel = self.subscriptions.pop(identifier, None)
+        if channel == SHEET and SHEET not in self.subscriptions.values():
+            await self._sheet.leave(self.window)
+
+    async def _perform(self, wanted: Perform) -> None:
+        channel = self.subscriptions.get(wanted.identifier)
+        try:
+            if channel is None:
+                raise Invalid("Subscribe to the channel first")
+            if channel != SHEET:
+                raise Invalid("This channel has no actions")
+            await self._act(wanted)
+        except MainstemError as error:
+            self._tell(wanted.identifier, _error(error))
+        except Exception:
+            logger.exception("action failed", action=wanted.action[:40])
+            self._tell(wanted.identifier, {"error": "Update failed: Internal Server Error"})
+
+    async def _act(self, wanted: Perform) -> None:
+        principal = self._session.principal
+        match wanted.action:
+            case "presence_ping":
+                await self._sheet.ping(self.window)
+            case "lock_cell":
+                await self._sheet.lock(self.window, principal, _cell(wanted.data))
+            case "unlock_cell":
+                await self._sheet.unlock(self.window, principal, _cell(wanted.data))
+            case "update_cell":
+                cell = _cell_to_change(wanted.data)
+                changes = listings.cell_changes(cell.field, wanted.data.get("value"))
+                await self._sheet.change(self.window, principal, cell, changes)
+            case unknown:
+                raise Invalid(f"There is no action {unknown[:40]!r}")
+
+    def _tell(self, identifier: str, *messages: dict[str, Any]) -> None:
+        for message in messages:
+            self.send(actioncable.push(identifier, msgspec.json.encode(message)))
+
+
+class _Pace:
+    """Reads no faster than the limit: what a client sends beyond it waits in its own buffers, and nothing is lost."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._count = 0
+
+    async def wait(self) -> None:
+        now = self._loop.time()
+        if now - self._since >= 1:
+            self._since, self._count = now, 0
+        self._count += 1
+        if self._count > MESSAGES_PER_S:
+            await asyncio.sleep(self._since + 1 - now)
+            self._since, self._count = self._loop.time(), 1
+
+
+# Cells
+
+
+def _cell(data: dict[str, Any]) -> Cell:
+    """Raises InvalidField."""
+    name = data.get("cell_id")
+    match = _CELL.fullmatch(name) if isinstance(name, str) else None
+    if match is None or match[2] not in EDITABLE:
+        raise InvalidField("Invalid field")
+    return Cell(int(match[1]), match[2])
+
+
+def _cell_to_change(data: dict[str, Any]) -> Cell:
+    """The cell, which the other fields must name as well. Raises InvalidField."""
+    cell = _cell(data)
+    if integer_of(data.get("stream_id")) != cell.listing or data.get("field") != cell.field:
+        raise InvalidField("Invalid field")
+    return cell
+
+
+def _cell_id(cell: Cell) -> str:
+    return f"stream_{cell.listing}_{cell.field}"

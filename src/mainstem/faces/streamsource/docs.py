@@ -1,0 +1,31 @@
+"""The description of this API for programs: OpenAPI, made from the routes."""
+
+from typing import Any
+
+import msgspec
+
+from mainstem.http import Answer, Call, Face, Reply, Route, openapi
+
+_YAML = "application/yaml"
+_PATH = "/swagger/v1/swagger.yaml"
+
+
+def routes(face: Face, version: str) -> list[Route]:
+    """The document's own routes are in it, too."""
+
+    async def document(call: Call) -> Answer:
+        # JSON is YAML (YAML 1.2, section 1.3).
+        return Answer(body=msgspec.json.format(msgspec.json.encode(openapi(face, version)), indent=2), media_type=_YAML)
+
+    return [
+        Route(
+            method="GET",
+            path=_PATH,
+            name="streamsource_openapi",
+            summary="This document",
+            tag="Documentation",
+            public=True,
+            replies={200: Reply("OpenAPI 3.1, as YAML that is JSON as well", [dict[str, Any]], media_type=_YAML)},
+            handler=document,
+        )
+    ]

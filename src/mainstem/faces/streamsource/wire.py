@@ -1,0 +1,197 @@
+"""StreamSource as clients speak it: its errors, times, envelopes and pages, and how they become ours."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from mainstem.clock import SECOND_US
+from mainstem.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Invalid,
+    InvalidFields,
+    MainstemError,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from mainstem.faces.streamsource.parameters import query_of
+from mainstem.http import (
+    JSON,
+    Answer,
+    BodyTooLarge,
+    BodyTooSlow,
+    Call,
+    MalformedBody,
+    MethodNotAllowed,
+    NoSuchRoute,
+    UnsupportedMediaType,
+    UpgradeRequired,
+    json_answer,
+)
+from mainstem.identity import Allowance
+
+BODY_BYTES_MAX = 1 << 20
+"""Of every route but the import."""
+
+# Errors
+
+
+class Throttled(Exhausted):
+    """Too many requests in a window."""
+
+
+class Maintenance(Unavailable):
+    """The operator has switched the API off for a while."""
+
+
+class Refusal(NamedTuple):
+    """How a kind of error is told."""
+
+    status: int
+    code: str
+    """Its name in the documentation; clients never see it."""
+    text: str | None = None
+    """The words clients know it by; None: the error's own."""
+
+
+ERRORS: Mapping[type[MainstemError], Refusal] = {
+    MalformedBody: Refusal(400, "INVALID_JSON", "Malformed JSON"),
+    Unauthenticated: Refusal(401, "UNAUTHENTICATED", "Unauthorized"),
+    Denied: Refusal(403, "PERMISSION_DENIED", "You are not authorized to perform this action"),
+    NoSuchRoute: Refusal(404, "NO_ROUTE", "Not Found"),
+    NotFound: Refusal(404, "NOT_FOUND", "Record not found"),
+    MethodNotAllowed: Refusal(405, "METHOD_NOT_ALLOWED", "Method Not Allowed"),
+    BodyTooSlow: Refusal(408, "REQUEST_TIMEOUT"),
+    Conflict: Refusal(409, "CONFLICT"),
+    BodyTooLarge: Refusal(413, "PAYLOAD_TOO_LARGE"),
+    UnsupportedMediaType: Refusal(415, "UNSUPPORTED_MEDIA_TYPE"),
+    InvalidFields: Refusal(422, "INVALID_REQUEST"),
+    Invalid: Refusal(422, "INVALID_REQUEST"),
+    UpgradeRequired: Refusal(426, "UPGRADE_REQUIRED"),
+    Exhausted: Refusal(429, "RATE_LIMITED", "Too many requests. Please try again later."),
+    Maintenance: Refusal(503, "UNAVAILABLE", "The API is currently under maintenance. Please try again later."),
+    Unavailable: Refusal(503, "UNAVAILABLE"),
+}
+"""An error is told as the nearest of its kinds that is listed here."""
+
+INTERNAL = Refusal(500, "INTERNAL", "Internal Server Error")
+
+CODES: Mapping[str, int] = {refusal.code: refusal.status for refusal in (*ERRORS.values(), INTERNAL)}
+
+
+class Failure(msgspec.Struct, kw_only=True):
+    """What went wrong, in words that programs may compare."""
+
+    error: str
+    maintenance: bool | UnsetType = UNSET
+    details: dict[str, list[str]] | UnsetType = UNSET
+    errors: list[str] | UnsetType = UNSET
+
+
+def error_answer(error: MainstemError | None) -> Answer:
+    """The answer to an error, None being one that nobody foresaw."""
+    refusal = refusal_of(error)
+    said = refusal.text or (error.message if error is not None else "")
+    failure = Failure(error=said, maintenance=True if isinstance(error, Maintenance) else UNSET)
+    return json_answer(failure, refusal.status, _error_headers(refusal.status, error))
+
+
+def refusal_of(error: MainstemError | None) -> Refusal:
+    for kind in type(error).__mro__:
+        if kind in ERRORS:
+            return ERRORS[kind]
+    return INTERNAL
+
+
+def _error_headers(status: int, error: MainstemError | None) -> list[tuple[str, str]]:
+    if error is None:
+        return []
+    if status == 405:
+        return [("allow", str(error.details.get("allow", "")))]
+    if status in (429, 503):
+        return [("retry-after", str(max(1, round(float(str(error.details.get("retry_after_s", 1)))))))]
+    return []
+
+
+# Values
+
+type Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+def moment(time_us: int) -> Moment:
+    """`2025-07-05T10:00:00.000Z`."""
+    second, rest = divmod(time_us, SECOND_US)
+    return f"{_second(second)}.{rest // 1_000:03d}Z"
+
+
+def moment_or_null(time_us: int | None) -> Moment | None:
+    return None if time_us is None else moment(time_us)
+
+
+def whole_second(time_us: int) -> Moment:
+    """`2025-07-05T10:00:00Z`, as exports and pushes have it."""
+    return f"{_second(time_us // SECOND_US)}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+
+
+# Answers
+
+
+def enveloped(name: str, view: msgspec.Struct, status: int = 200) -> Answer:
+    """An object, and under one key more the same object again: one family of clients reads the object itself, another
+    what is under its name."""
+    body = msgspec.json.encode(view)
+    return Answer(status, b'%b,"%b":%b}' % (body[:-1], name.encode(), body), JSON)
+
+
+class PageMeta(msgspec.Struct, frozen=True):
+    current_page: int
+    total_pages: int
+    total_count: int
+    per_page: int
+
+
+def page_meta(page: int, per_page: int, total: int) -> PageMeta:
+    """`total_pages` is 0 when there is nothing."""
+    return PageMeta(page, -(-total // per_page), total, per_page)
+
+
+def page_headers(call: Call, meta: PageMeta) -> list[tuple[str, str]]:
+    """Where this page is among all, and links to its neighbours (RFC 8288)."""
+    pages = {"first": 1, "last": meta.total_pages}
+    if meta.current_page > 1:
+        pages["prev"] = min(meta.current_page - 1, max(meta.total_pages, 1))
+    if meta.current_page < meta.total_pages:
+        pages["next"] = meta.current_page + 1
+    links = [f'<{_link(call, page)}>; rel="{relation}"' for relation, page in pages.items() if page >= 1]
+    return [
+        ("x-total-count", str(meta.total_count)),
+        ("x-page", str(meta.current_page)),
+        ("x-per-page", str(meta.per_page)),
+        ("link", ", ".join(links)),
+    ]
+
+
+def _link(call: Call, page: int) -> str:
+    asked = {name: value for name, value in query_of(call).items() if isinstance(value, str)}
+    return f"{call.raw_path}?{urlencode({**asked, 'page': page})}"
+
+
+def allowance_headers(allowance: Allowance, reset_s: int) -> list[tuple[str, str]]:
+    """What is left in the window that counts most for the caller; it ends at `reset_s` since 1970."""
+    return [
+        ("x-ratelimit-limit", str(allowance.limit)),
+        ("x-ratelimit-remaining", str(allowance.remaining)),
+        ("x-ratelimit-reset", str(reset_s)),
+    ]
