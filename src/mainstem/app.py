@@ -31,7 +31,8 @@ from mainstem.events import (
 )
 from mainstem.faces.datastream import DataStream, HotIngest
 from mainstem.faces.evernest import Evernest, HotPush
-from mainstem.http import Application, Guard, Limits, Sessions, SocketProtocol, hot_protocol
+from mainstem.faces.streamsource import Context, StreamSource, Throttle
+from mainstem.http import Application, Guard, Limits, Sessions, SocketProtocol, TrustedProxies, hot_protocol
 from mainstem.identity import Directory, FirstStart, RateLimiter, Seal, Sources, sealing_key, signing_key
 from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
@@ -46,6 +47,12 @@ _DATASTREAM = Door(
     "DataStream", ["/v2", "/health", "/metrics"], "Send events, query them, add them up, follow them live.", "/v2/docs"
 )
 _EVERNEST = Door("Evernest", ["/Stream", "/Source", "/Right", "/User"], "Push short messages, pull them by number.")
+_STREAMSOURCE = Door(
+    "StreamSource",
+    ["/api/v1", "/cable", "/api-docs"],
+    "Keep a catalogue of live streams elsewhere, and know which are live.",
+    "/api-docs",
+)
 _PING_S = 20
 
 
@@ -139,15 +146,24 @@ async def _wire(
         sharing=Sharing(storage.records, topics, directory),
         clock=clock,
     )
+    streamsource = StreamSource(
+        Context(clock=clock, directory=directory),
+        Throttle(limiter, clock, limits_loopback=settings.rate_limit_loopback),
+        __version__,
+    )
     protocol = hot_protocol(
         [HotIngest(ingest, directory, metrics), HotPush(messages, sources, clock, metrics)],
         body_bytes_max=settings.body_bytes_max,
         header_timeout_s=settings.header_timeout_s,
     )
-    limits = Limits(body_bytes_max=settings.body_bytes_max, body_pause_s=settings.body_timeout_s)
-    web = Web(probe, [_DATASTREAM, _EVERNEST], __version__)
+    limits = Limits(
+        body_bytes_max=settings.body_bytes_max,
+        body_pause_s=settings.body_timeout_s,
+        proxies=TrustedProxies(settings.trusted_proxies),
+    )
+    web = Web(probe, [_DATASTREAM, _EVERNEST, _STREAMSOURCE], __version__)
     return Server(
-        Application([datastream, evernest, web], limits, metrics),
+        Application([datastream, evernest, streamsource, web], limits, metrics),
         protocol,
         datastream,
         first_start,

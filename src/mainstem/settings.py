@@ -30,14 +30,16 @@ _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)", re.IGNORECASE)
 _SIZES = {"kib": _KIB, "mib": _MIB, "gib": _GIB}
 
-_HIDDEN = ("admin_password", "api_key", "secret_key", "jwt_secret")
+_HIDDEN = ("admin_password", "api_key", "secret_key", "jwt_secret", "secret_key_base")
 _SWITCH = {"on": "true", "off": "false", "yes": "true", "no": "false"}
 
 type _Email = Annotated[str, Meta(pattern=r"^\S+@\S+$")]
 type _Password = Annotated[str, Meta(min_length=8)]
 type _ApiKey = Annotated[str, Meta(pattern=r"^ms_[A-Za-z0-9_-]{16,128}$")]
 type _Secret = Annotated[str, Meta(min_length=16)]
+type _SigningSecret = Annotated[str, Meta(min_length=32)]
 type _Origin = Annotated[str, Meta(pattern=r"^(\*|[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s,]+)$")]
+type _Network = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")]
 
 
 def _text(
@@ -126,6 +128,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 16 * _MIB
     event_bytes_max: Annotated[int, _bytes("The largest event, as JSON.", 64)] = _MIB
     batch_events_max: Annotated[int, _count("The most events in one request.", "events")] = 10_000
+    trusted_proxies: Annotated[
+        tuple[_Network, ...],
+        _text("The proxies, as addresses or networks with commas between, whose X-Forwarded-For is believed."),
+    ] = ()
     connections_max: Annotated[
         int, _count("The most connections at once; more are answered with 503 and closed.", "connections")
     ] = 4_096
@@ -275,6 +281,62 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["rfc3339", "rust"],
         _text("How stream-server writes times: as RFC 3339, or as `SystemTime { … }` for who parses that."),
     ] = "rfc3339"
+    transcode_jobs: Annotated[
+        int,
+        _count(
+            "How many files are transcoded at once, in a process beside the server's; 0: none, and there is no such"
+            " process.",
+            "jobs",
+            at_least=0,
+            at_most=256,
+            alias=["COMPRESSION_MAX_CONCURRENT_JOBS"],
+        ),
+    ] = 4
+
+    # A catalogue of live streams (StreamSource)
+
+    check: Annotated[
+        bool,
+        _text(
+            "Whether a process beside the server's looks who in the catalogue is live.",
+            spellings=_SWITCH,
+        ),
+    ] = True
+    check_live_seconds: Annotated[
+        int, _seconds("How long after a check a listing that is live is checked again.", 5, 86_400)
+    ] = 120
+    check_idle_seconds: Annotated[
+        int, _seconds("How long after a check a listing that is not live is checked again.", 5, 86_400)
+    ] = 420
+    check_timeout_seconds: Annotated[
+        float, _seconds("How long the checker waits for an answer from elsewhere.", 0.1, 60)
+    ] = 10
+    check_allow_private: Annotated[
+        bool,
+        _text(
+            "Whether links into private networks are checked, too: whoever may add listings could look around there.",
+            spellings=_SWITCH,
+        ),
+    ] = False
+    signup: Annotated[
+        bool,
+        _text("Whether strangers may make themselves an account, which may read and nothing else.", spellings=_SWITCH),
+    ] = True
+    signup_roles: Annotated[
+        bool,
+        _text(
+            "Whether they may choose its role, too: for tests alone, since anybody is an administrator then.",
+            spellings=_SWITCH,
+        ),
+    ] = False
+    secret_key_base: Annotated[
+        _SigningSecret | None,
+        _text("The secret that signs StreamSource's tokens; the server's own if not given.", alias=["SECRET_KEY_BASE"]),
+    ] = None
+    rate_limit_loopback: Annotated[
+        bool,
+        _text("Whether StreamSource's limits count for this machine's own programs as well.", spellings=_SWITCH),
+    ] = False
 
     @property
     def is_local(self) -> bool:
@@ -430,6 +492,11 @@ def _consistent(settings: Settings) -> Settings:
                 f" ({getattr(settings, larger)}): lower the first or raise the second.",
                 setting=smaller,
             )
+    for network in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise Invalid(f"`trusted_proxies` is wrong: {error}.", setting="trusted_proxies") from error
     return settings
 
 

@@ -16,6 +16,7 @@ from mainstem.http.errors import (
 from mainstem.http.hot import HotAnswer, HotRoute, hot_answer, hot_protocol, is_json
 from mainstem.http.openapi import openapi
 from mainstem.http.protocol import HEADER_BYTES_MAX, Guard, SocketProtocol
+from mainstem.http.proxies import TrustedProxies
 from mainstem.http.routes import (
     JSON,
     REQUEST_ID,
@@ -60,6 +61,7 @@ __all__ = [
     "Sessions",
     "Socket",
     "SocketProtocol",
+    "TrustedProxies",
     "UnsupportedMediaType",
     "UpgradeRequired",
     "accepts",

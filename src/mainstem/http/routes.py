@@ -17,6 +17,7 @@ from starlette.requests import cookie_parser
 from mainstem.errors import Invalid, MainstemError, Unauthenticated
 from mainstem.http.bodies import Receive, decoded, read_body, too_large
 from mainstem.http.errors import ClientGone, MalformedBody, UnsupportedMediaType
+from mainstem.http.proxies import TrustedProxies
 from mainstem.http.sockets import Socket
 from mainstem.identity import Allowance, Principal, Scope
 from mainstem.ids import random_id
@@ -27,6 +28,7 @@ JSON = "application/json"
 class Limits(msgspec.Struct, frozen=True):
     body_bytes_max: int = 16 << 20
     body_pause_s: float = 30.0
+    proxies: TrustedProxies = TrustedProxies()
 
 
 async def _nothing() -> None:
@@ -143,7 +145,7 @@ class Call:
         self.method: str = scope["method"]
         self.raw_path: str = scope["raw_path"].decode("latin-1")
         self.headers = Headers(raw=scope["headers"])
-        self.address: str = scope["client"][0] if scope["client"] else ""
+        self.address: str = limits.proxies.client(scope["client"][0] if scope["client"] else "", self.headers)
         self.request_id = _request_id(self.headers.get("x-request-id"))
         self.route: Route | None = None
         self.path_parameters: Mapping[str, str] = {}
