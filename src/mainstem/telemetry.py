@@ -32,8 +32,12 @@ def configure_logging(
     level: Literal["debug", "info", "warning", "error"] = "info",
     layout: Literal["auto", "json", "console"] = "auto",
     stream: TextIO | None = None,
+    *,
+    process: str = "",
 ) -> None:
     """Log to `stream` (stderr by default), our own lines and those of libraries alike.
+
+    `process` is told in every line where several processes write to one place.
 
     `auto` is for people when a terminal reads, and one JSON object a line when not.
     """
@@ -42,6 +46,7 @@ def configure_logging(
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_request_id,
+        *([_adder("process", process)] if process else []),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
@@ -77,6 +82,14 @@ def configure_logging(
     root.setLevel(level.upper())
     for chatty in ("uvicorn.error", "aiosqlite", "alembic", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+def _adder(name: str, value: str) -> Processor:
+    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event[name] = value
+        return event
+
+    return add
 
 
 def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import nlargest
 from pathlib import Path
 
@@ -38,15 +38,25 @@ class Vitals(msgspec.Struct, frozen=True):
 
 
 class Probe:
-    """Looks after one server's log, records and data folder."""
+    """Looks after one server's log, records and data folder. `processing` tells of the processes beside it."""
 
-    def __init__(self, log: Log, records: Records, topics: Topics, data: Path, clock: Clock, free_min: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        records: Records,
+        topics: Topics,
+        data: Path,
+        clock: Clock,
+        free_min: int,
+        processing: Callable[[], Health] = lambda: _HEALTHY,
+    ) -> None:
         self._log = log
         self._records = records
         self._topics = topics
         self._data = data
         self._clock = clock
         self._free_bytes_min = free_min
+        self._processing = processing
         self._latest: Vitals | None = None
         self._probing = asyncio.Lock()
 
@@ -57,9 +67,9 @@ class Probe:
                 self._latest = Vitals(
                     components={
                         "ingestion": _HEALTHY if self._log.accepts else self._log.health(),
-                        # Pipelines and webhooks have nothing that could be ill before there are any.
-                        "processing": _HEALTHY,
+                        "processing": self._processing(),
                         "storage": await self._storage(),
+                        # Webhooks have nothing that could be ill before there are any.
                         "delivery": _HEALTHY,
                     },
                     checked_us=self._clock(),

@@ -4,7 +4,7 @@ from mainstem.storage.columns import SCHEMA, Draft, Drafts, Row, Text
 from mainstem.storage.embedded.log import Finding, accept_loss, verify_log
 from mainstem.storage.embedded.records import SqliteRecords
 from mainstem.storage.layout import Layout
-from mainstem.storage.opening import Storage, open_storage
+from mainstem.storage.opening import Storage, Workplace, open_storage, open_workplace, scratch
 from mainstem.storage.ports import (
     Analytics,
     BlobInfo,
@@ -54,7 +54,10 @@ __all__ = [
     "Storage",
     "Text",
     "TopicState",
+    "Workplace",
     "accept_loss",
     "open_storage",
+    "open_workplace",
+    "scratch",
     "verify_log",
 ]

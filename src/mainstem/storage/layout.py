@@ -32,6 +32,11 @@ class Layout:
         return self.data / "tmp"
 
     @property
+    def scratch(self) -> Path:
+        """A folder for each process that works here, for what it has not finished; see `opening.scratch`."""
+        return self.data / "scratch"
+
+    @property
     def keys(self) -> Path:
         return self.data / "keys"
 
@@ -43,7 +48,7 @@ class Layout:
         """Make the folders that are missing. Raises Unavailable when the file system refuses."""
         try:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.log, self.blobs, self.temporary, self.keys):
+            for folder in (self.log, self.blobs, self.temporary, self.scratch, self.keys):
                 folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(self.data)
             sync_folder(self.data.absolute().parent)

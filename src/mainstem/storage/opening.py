@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,18 @@ class Storage:
     blobs: Blobs
     analytics: Analytics
     signals: Signals
+    scratch: Path
+    """A folder of this process alone, on the same file system as the blobs; gone when it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What processes have that work beside the server: never the log, which is the server's."""
+
+    records: Records
+    blobs: Blobs
+    scratch: Path
+    """As in `Storage`."""
 
 
 @asynccontextmanager
@@ -54,8 +68,61 @@ async def open_storage(settings: Settings, clock: Clock) -> AsyncIterator[Storag
             temp_dir=layout.temporary / "queries",
         )
         stack.push_async_callback(analytics.close)
+        own = stack.enter_context(scratch(layout))
         blobs = FolderBlobs(layout.blobs, layout.temporary)
-        yield Storage(records=records, log=log, blobs=blobs, analytics=analytics, signals=LocalSignals(clock))
+        yield Storage(
+            records=records, log=log, blobs=blobs, analytics=analytics, signals=LocalSignals(clock), scratch=own
+        )
+
+
+@asynccontextmanager
+async def open_workplace(settings: Settings) -> AsyncIterator[Workplace]:
+    """The storage of one of several processes that work on `settings.data`, whether its server runs or not.
+
+    Raises Unavailable where no server has made the folder yet, Conflict when it is of another version.
+    """
+    layout = Layout(settings.data)
+    async with AsyncExitStack() as stack:
+        records = await stack.enter_async_context(SqliteRecords(layout.records))
+        layout.make()
+        own = stack.enter_context(scratch(layout))
+        # What is not written yet lies here: a server that starts clears its own temporary folder.
+        yield Workplace(records=records, blobs=FolderBlobs(layout.blobs, own), scratch=own)
+
+
+@contextmanager
+def scratch(layout: Layout) -> Iterator[Path]:
+    """A fresh folder for this process, removed at the end of the block; those of dead processes are removed, too."""
+    with _locked(layout.scratch):
+        for leftover in layout.scratch.iterdir():
+            _remove_if_left(leftover)
+        own = Path(tempfile.mkdtemp(dir=layout.scratch))
+        descriptor = os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """The kernel lets go of a folder's lock when its process dies."""
+    try:
+        with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return
+
+
+@contextmanager
+def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

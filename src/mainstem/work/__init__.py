@@ -2,6 +2,7 @@
 
 from mainstem.work.model import LeaseLost, ParkedTask, Priority, QueueFigures, Task, TaskId, TaskNotFound
 from mainstem.work.queue import Queue
+from mainstem.work.vitals import QueueWatch
 from mainstem.work.worker import Handler, Held, Worker
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Priority",
     "Queue",
     "QueueFigures",
+    "QueueWatch",
     "Task",
     "TaskId",
     "TaskNotFound",
