@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from mainstem import __version__
+from mainstem.children import Children
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import Unavailable
 from mainstem.events import (
@@ -38,7 +39,7 @@ from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
 from mainstem.telemetry import Metrics, configure_logging, get_logger
 from mainstem.web import Door, Web
-from mainstem.work import Queue
+from mainstem.work import Queue, QueueWatch
 
 logger = get_logger("mainstem")
 
@@ -118,8 +119,13 @@ async def _wire(
             arrow_bytes_max=settings.body_bytes_max,
         ),
     )
-    probe = Probe(storage.log, storage.records, topics, layout.temporary, clock, settings.disk_free_bytes_min)
-    metrics.add(probe.families)
+    children = Children(settings)
+    watch = QueueWatch(queue)
+    probe = Probe(
+        storage.log, storage.records, topics, layout.temporary, clock, settings.disk_free_bytes_min, children.health
+    )
+    for source in (probe.families, watch.families, children.families):
+        metrics.add(source)
     metrics.add(sessions.families)
     datastream = DataStream(
         directory=directory,
@@ -167,7 +173,7 @@ async def _wire(
         protocol,
         datastream,
         first_start,
-        background=[Announcer(queue, storage.log, topics).run],
+        background=[Announcer(queue, storage.log, topics).run, watch.run, children.run],
     )
 
 
