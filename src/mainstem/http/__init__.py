@@ -13,8 +13,11 @@ from mainstem.http.errors import (
     UnsupportedMediaType,
     UpgradeRequired,
 )
+from mainstem.http.files import File, RangeNotSatisfiable, file_answer
+from mainstem.http.forms import FORM, FormLimits, Part, form_parts
 from mainstem.http.hot import HotAnswer, HotRoute, hot_answer, hot_protocol, is_json
 from mainstem.http.openapi import openapi
+from mainstem.http.origins import Cors
 from mainstem.http.protocol import HEADER_BYTES_MAX, Guard, SocketProtocol
 from mainstem.http.proxies import TrustedProxies
 from mainstem.http.routes import (
@@ -34,6 +37,7 @@ from mainstem.http.sessions import Session, Sessions
 from mainstem.http.sockets import GOING_AWAY, POLICY, Socket
 
 __all__ = [
+    "FORM",
     "GOING_AWAY",
     "HEADER_BYTES_MAX",
     "JSON",
@@ -45,7 +49,10 @@ __all__ = [
     "BodyTooSlow",
     "Call",
     "ClientGone",
+    "Cors",
     "Face",
+    "File",
+    "FormLimits",
     "Guard",
     "Header",
     "HotAnswer",
@@ -55,6 +62,8 @@ __all__ = [
     "MethodNotAllowed",
     "NoSuchRoute",
     "NotAcceptable",
+    "Part",
+    "RangeNotSatisfiable",
     "Reply",
     "Route",
     "Session",
@@ -67,6 +76,8 @@ __all__ = [
     "accepts",
     "decode_json",
     "decompress",
+    "file_answer",
+    "form_parts",
     "hot_answer",
     "hot_protocol",
     "is_json",

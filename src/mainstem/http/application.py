@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from mainstem.errors import MainstemError
 from mainstem.http.bodies import Compressor, accepts, compressed, preferred_encoding
 from mainstem.http.errors import BodyTooSlow, ClientGone, MethodNotAllowed, NoSuchRoute
+from mainstem.http.origins import Cors, CrossOrigin
 from mainstem.http.routes import Answer, Call, Face, Limits, Route
 from mainstem.http.sockets import INTERNAL, Socket, chosen_subprotocol
 from mainstem.telemetry import Metrics, current_request_id, get_logger
@@ -28,6 +29,7 @@ class Application:
 
     def __init__(self, faces: Sequence[Face], limits: Limits, metrics: Metrics) -> None:
         self._faces = faces
+        self._cors = {id(face): face.cors for face in faces if isinstance(face, CrossOrigin)}
         self._limits = limits
         self._metrics = metrics
         self._router = Router(
@@ -55,6 +57,10 @@ class Application:
     async def answer(self, call: Call, face: Face, route: Route | None, problem: MainstemError | None) -> Answer:
         """The face's answer to a call: to the route when there is one, else to the problem of finding it."""
         try:
+            cors = self._cors_of(face)
+            preflight = None if cors is None else cors.preflight(call)
+            if preflight is not None:
+                return preflight
             if problem is not None:
                 raise problem
             assert route is not None
@@ -89,11 +95,11 @@ class Application:
         try:
             answer = await self.answer(call, face, route, problem)
             if answer.chunks is None:
-                await _send(call, answer, face.headers(call), send)
+                await _send(call, answer, self._headers(call, face), send)
                 self._count(call, route, answer.status, started)
             else:
                 self._count(call, route, answer.status, started)  # it may take hours from here
-                await _stream(call, answer, face.headers(call), send)
+                await _stream(call, answer, self._headers(call, face), send)
         except ClientGone:
             logger.debug("client went away", method=call.method, path=call.raw_path)
         finally:
@@ -137,6 +143,14 @@ class Application:
             await socket.close(INTERNAL)
         finally:
             current_request_id.reset(token)
+
+    def _headers(self, call: Call, face: Face) -> list[tuple[str, str]]:
+        """What the face gives to every answer, and what browsers must know about pages of other origins."""
+        cors = self._cors_of(face)
+        return face.headers(call) if cors is None else [*face.headers(call), *cors.headers(call)]
+
+    def _cors_of(self, face: Face) -> Cors | None:
+        return self._cors.get(id(face))
 
     async def _refusal(self, call: Call, face: Face, problem: MainstemError | None) -> Answer | None:
         try:
@@ -220,13 +234,15 @@ async def _send(
     call: Call, answer: Answer, face_headers: list[tuple[str, str]], send: Send, *, before: str = ""
 ) -> None:
     headers = _common_headers(call, face_headers) + answer.headers
-    body, encoding = await compressed(answer.body, call.headers.get("accept-encoding", ""))
+    body, encoding = answer.body, ""
     if answer.body:
         headers.append(("content-type", answer.media_type))
-        headers.append(("vary", "accept, accept-encoding"))
+        if answer.compress:
+            body, encoding = await compressed(body, call.headers.get("accept-encoding", ""))
+            headers.append(("vary", "accept, accept-encoding"))
     if encoding:
         headers.append(("content-encoding", encoding))
-    if answer.status != 204:
+    if answer.status not in (204, 304):
         headers.append(("content-length", str(len(body))))
     start = f"{before}http.response.start"
     await send({"type": start, "status": answer.status, "headers": _encoded(headers)})

@@ -4,7 +4,7 @@ import asyncio
 import io
 import re
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 import zstandard
@@ -27,11 +27,16 @@ type Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 async def read_body(receive: Receive, limit_bytes: int, pause_s: float) -> bytes:
-    """The whole body as it was sent, counted while it arrives.
+    """The whole body as it was sent, counted while it arrives. Raises what `body_chunks` raises."""
+    chunks = [chunk async for chunk in body_chunks(receive, limit_bytes, pause_s)]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def body_chunks(receive: Receive, limit_bytes: int, pause_s: float) -> AsyncGenerator[bytes]:
+    """The body as it arrives, in pieces as the network has them, counted.
 
     Raises BodyTooLarge as soon as it is over the limit, BodyTooSlow when nothing comes for `pause_s`, ClientGone.
     """
-    chunks: list[bytes] = []
     size = 0
     while True:
         try:
@@ -45,9 +50,9 @@ async def read_body(receive: Receive, limit_bytes: int, pause_s: float) -> bytes
         size += len(chunk)
         if size > limit_bytes:
             raise too_large(limit_bytes)
-        chunks.append(chunk)
+        yield chunk
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return
 
 
 async def decoded(body: bytes, encoding: str, limit_bytes: int) -> bytes:

@@ -10,6 +10,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEADER_BYTES_MAX = 64 * 1024
+LINGER_S = 30.0
+"""A client that gets its answer while it still sends (413 and the like) may go on for so long, and what comes is thrown
+away: one that is cut off at once often never sees the answer."""
 _HEADERS_TOO_LONG = (431, f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
 
 
@@ -27,6 +30,7 @@ class Guard(HttpToolsProtocol):
     _completed_one = False
     _answering: RequestResponseCycle | None = None
     _header_timer: asyncio.TimerHandle | None = None
+    _linger_timer: asyncio.TimerHandle | None = None
     _refused_with = (400, "")  # status, and the reason where uvicorn gives none
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -40,6 +44,7 @@ class Guard(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_lingering()
         if self._answering is not None:  # uvicorn tells only the request that came last
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -70,7 +75,19 @@ class Guard(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._completed_one = True
+        self._stop_lingering()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        unread = self._answering is not None and self._answering.more_body
+        super().on_response_complete()
+        if unread and not self.transport.is_closing():
+            self._linger_timer = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _stop_lingering(self) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
 
     def data_received(self, data: bytes) -> None:
         self._completed_one = False

@@ -5,7 +5,16 @@ The ASGI application, the OpenAPI document and the reference documentation all c
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from functools import cache
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -15,7 +24,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.requests import cookie_parser
 
 from mainstem.errors import Invalid, MainstemError, Unauthenticated
-from mainstem.http.bodies import Receive, decoded, read_body, too_large
+from mainstem.http.bodies import Receive, body_chunks, decoded, read_body, too_large
 from mainstem.http.errors import ClientGone, MalformedBody, UnsupportedMediaType
 from mainstem.http.proxies import TrustedProxies
 from mainstem.http.sockets import Socket
@@ -45,7 +54,7 @@ class Answer(msgspec.Struct):
     chunks: AsyncGenerator[bytes] | None = None
     """A body that is made while it is sent, as fast as the client takes it; then there is no other."""
     compress: bool = True
-    """Whether chunks gain from it."""
+    """Whether the body gains from it."""
     finish: Callable[[], Awaitable[None]] = _nothing
     """Called once when the chunks are sent, or will not be."""
 
@@ -191,6 +200,20 @@ class Call:
         if length.isdecimal() and int(length) > limit:
             raise too_large(limit)
         return await decoded(await read_body(self._receive, limit, self._limits.body_pause_s), encoding, limit)
+
+    async def chunks(self, limit_bytes: int) -> AsyncIterator[bytes]:
+        """The body as it arrives, for routes that take more than what fits in memory; they set the limit themselves.
+
+        Raises BodyTooLarge before the first byte when the client says how much it is, UnsupportedMediaType when it is
+        compressed, BodyTooSlow and ClientGone.
+        """
+        if self.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            raise UnsupportedMediaType("This route takes no Content-Encoding: send the body as it is", accepted=[])
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit_bytes:
+            raise too_large(limit_bytes)
+        async for chunk in body_chunks(self._receive, limit_bytes, self._limits.body_pause_s):
+            yield chunk
 
     async def unless_gone[T](self, work: Coroutine[Any, Any, T]) -> T:
         """Do long work for the client, and give it up when he closes the connection. Call it after the body is read."""
