@@ -249,7 +249,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = None
     jwt_secret: Annotated[
-        _Secret | None,
+        _SigningSecret | None,
         _text("The secret that signs tokens of another issuer, which stream-server then takes.", alias=["JWT_SECRET"]),
     ] = None
     secret_key: Annotated[

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from mainstem.errors import MainstemError
+from mainstem.errors import Invalid
 from mainstem.http.routes import Answer, Call
 
 _RANGES_MAX = 16
 _RANGE = re.compile(r"[ \t]*(\d{0,19})-(\d{0,19})[ \t]*")
 
 
-class RangeNotSatisfiable(MainstemError):
+class RangeNotSatisfiable(Invalid):
     """None of the bytes that are asked for exist. `size` in the details says how many there are."""
 
 

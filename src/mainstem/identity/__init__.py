@@ -1,8 +1,9 @@
 """Who you are and what you may do: accounts, credentials, grants, and how often you may ask."""
 
 from mainstem.identity.directory import KEY_PREFIX, OPERATOR, Directory
-from mainstem.identity.keyfiles import sealing_key, signing_key
-from mainstem.identity.limits import Allowance, RateLimited, RateLimiter
+from mainstem.identity.issuers import ForeignTokens
+from mainstem.identity.keyfiles import linking_key, sealing_key, signing_key
+from mainstem.identity.limits import Allowance, Buckets, RateLimited, RateLimiter
 from mainstem.identity.model import (
     Account,
     AccountNotFound,
@@ -31,8 +32,10 @@ __all__ = [
     "AccountNotFound",
     "Action",
     "Allowance",
+    "Buckets",
     "Directory",
     "FirstStart",
+    "ForeignTokens",
     "Key",
     "KeyDraft",
     "KeyPage",
@@ -51,6 +54,7 @@ __all__ = [
     "Verdict",
     "decide",
     "effective",
+    "linking_key",
     "require",
     "sealing_key",
     "signing_key",

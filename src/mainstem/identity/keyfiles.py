@@ -19,6 +19,11 @@ def sealing_key(folder: Path) -> bytes:
     return _secret(folder / "sealing", "restore it from a backup, or delete it, and keys made so far are shown no more")
 
 
+def linking_key(folder: Path) -> bytes:
+    """The secret that signs links which open something for whoever has them. Only the owner may read the file."""
+    return _secret(folder / "linking", "delete it, and links given out so far open nothing more")
+
+
 def _secret(path: Path, what_to_do: str) -> bytes:
     try:
         if not path.exists():

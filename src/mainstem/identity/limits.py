@@ -1,8 +1,9 @@
-"""How many requests a credential or an address has, counted in fixed windows that begin on the hour or the minute."""
+"""How many requests a credential or an address has: in windows that begin on the hour or the minute, or evenly."""
 
 import math
 from typing import NamedTuple
 
+from mainstem.clock import SECOND_US, Clock
 from mainstem.errors import Exhausted
 from mainstem.identity.model import Principal, Tier
 from mainstem.storage import Signals
@@ -10,6 +11,8 @@ from mainstem.storage import Signals
 HOUR_S = 3_600
 MINUTE_S = 60
 ADDRESS_PER_MINUTE = 60
+
+_KEYS_MAX = 65_536
 
 _PER_HOUR = {tier: tier.per_hour for tier in Tier}
 
@@ -63,3 +66,30 @@ class RateLimiter:
         if remaining < 0:
             raise RateLimited(Allowance(limit, 0, hit.reset_s, window_s))
         return Allowance(limit, remaining, hit.reset_s, window_s)
+
+
+class Buckets:
+    """So many requests a minute from each key, of which `burst` may come at once. Kept in memory only."""
+
+    def __init__(self, per_minute: int, burst: int, clock: Clock) -> None:
+        self._interval_us = MINUTE_S * SECOND_US // per_minute or 1
+        self._burst = burst
+        self._clock = clock
+        self._full_us: dict[str, int] = {}  # when a key's bucket is full again, as if it had taken no more
+
+    def take(self, key: str) -> None:
+        """Count one. Raises RateLimited, which says when there is room for the next."""
+        now_us = self._clock()
+        full_us = max(self._full_us.get(key, now_us), now_us)
+        early_us = full_us - now_us - (self._burst - 1) * self._interval_us
+        if early_us > 0:
+            raise RateLimited(Allowance(self._burst, 0, early_us / SECOND_US, MINUTE_S))
+        if len(self._full_us) >= _KEYS_MAX:
+            self._forget(now_us)
+        self._full_us[key] = full_us + self._interval_us
+
+    def _forget(self, now_us: int) -> None:
+        """Drop the keys that wait for nothing, or all where there are too many of the others."""
+        self._full_us = {key: full_us for key, full_us in self._full_us.items() if full_us > now_us}
+        if len(self._full_us) >= _KEYS_MAX:
+            self._full_us.clear()

@@ -6,7 +6,7 @@ import pytest
 
 from mainstem.clock import FixedClock
 from mainstem.errors import Exhausted
-from mainstem.identity import Allowance, Principal, RateLimited, RateLimiter, Scope, Tier
+from mainstem.identity import Allowance, Buckets, Principal, RateLimited, RateLimiter, Scope, Tier
 from mainstem.ids import AccountId
 from mainstem.storage.embedded.signals import LocalSignals
 
@@ -89,3 +89,30 @@ def test_taking_costs_about_a_microsecond(limiter: RateLimiter) -> None:
         limiter.take(somebody)
 
     assert (time.perf_counter() - started) / 20_000 < 20e-6
+
+
+def test_a_bucket_gives_a_burst_and_then_one_at_a_time(clock: FixedClock) -> None:
+    buckets = Buckets(per_minute=60, burst=3, clock=clock)
+    for _ in range(3):
+        buckets.take("an address")
+
+    with pytest.raises(RateLimited) as raised:
+        buckets.take("an address")
+    assert raised.value.details["retry_after_s"] == 1
+
+    buckets.take("another address")
+    clock.advance(1)
+    buckets.take("an address")
+    with pytest.raises(RateLimited):
+        buckets.take("an address")
+
+
+def test_a_bucket_is_full_again_after_a_while_and_no_fuller(clock: FixedClock) -> None:
+    buckets = Buckets(per_minute=60, burst=3, clock=clock)
+    buckets.take("an address")
+    clock.advance(3_600)
+
+    for _ in range(3):
+        buckets.take("an address")
+    with pytest.raises(RateLimited):
+        buckets.take("an address")
