@@ -27,12 +27,6 @@ DECLARED = [
 ]
 STEPS = ["0001", "0002", "0003", "0004"]
 FULL_TEXT = ["listings_text", *(f"listings_text_{part}" for part in ("config", "data", "docsize", "idx"))]
-    "listings_text",
-    "listings_text_config",
-    "listings_text_data",
-    "listings_text_docsize",
-    "listings_text_idx",
-)
 
 
 @pytest.fixture
