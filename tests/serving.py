@@ -50,7 +50,8 @@ class Server:
 def serving(data: Path, **settings: object) -> Iterator[Server]:
     """A server on a free port with this data folder and these settings, ready for requests."""
     log = data.parent / f"{data.name}.log"
-    chosen = {"data": data, "port": 0, "api_key": API_KEY, "admin_password": PASSWORD, **settings}
+    alone = {"transcode_jobs": 0, "check": "no"}  # no processes beside it, unless a test asks for them
+    chosen = {"data": data, "port": 0, "api_key": API_KEY, "admin_password": PASSWORD, **alone, **settings}
     variables = {f"MAINSTEM_{name.upper()}": str(value) for name, value in chosen.items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
     with log.open("wb") as output:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from mainstem import __version__
+from mainstem.children import Trade
 from mainstem.clock import SECOND_US, rfc3339, system_clock
 from mainstem.errors import Invalid, MainstemError, NotFound
 from mainstem.identity import (
@@ -29,6 +30,7 @@ from mainstem.identity import (
 from mainstem.ids import AccountId
 from mainstem.settings import CONFIG_VARIABLE, PREFIX, Settings, load_settings
 from mainstem.storage import Layout, SqliteRecords
+from mainstem.work import ParkedTask, Queue
 
 DONE, FAILED, MISUSED = 0, 1, 2
 _ALL_SCOPES = "all"
@@ -64,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_user(commands)
     _add_key(commands)
+    _add_work(commands)
+    _add_tasks(commands)
     _add_doctor(commands)
     _add_command(
         commands,
@@ -180,6 +184,40 @@ def _add_key(commands: _Commands) -> None:
     revoke.add_argument("id", metavar="ID", help="the key's id, as `mainstem key list` shows it")
 
 
+def _add_work(commands: _Commands) -> None:
+    work = _add_command(
+        commands,
+        "work",
+        _work,
+        "work beside a server",
+        "Transcode files and check listings in this process, too, until it is told to end. A server starts processes of"
+        " its own for both; more of them help on a machine with more processors.",
+    )
+    work.add_argument("--only", choices=list(Trade), metavar="TRADE", help=f"only this: {' or '.join(Trade)}")
+
+
+def _add_tasks(commands: _Commands) -> None:
+    tasks = _add_group(
+        commands, "tasks", "list and replay parked tasks", "Tasks that failed for good. Works while the server runs."
+    )
+    listing = _add_command(
+        tasks,
+        "list",
+        _list_tasks,
+        "list the parked tasks",
+        "List the tasks that failed too often and were parked, oldest first, with why.",
+    )
+    listing.add_argument("--kind", help="only tasks of this kind; all if not given")
+    replay = _add_command(
+        tasks,
+        "replay",
+        _replay_task,
+        "have a parked task done after all",
+        "Let a parked task be tried again, as often as a new one.",
+    )
+    replay.add_argument("id", type=int, metavar="ID", help="the task's number, as `mainstem tasks list` shows it")
+
+
 def _add_doctor(commands: _Commands) -> None:
     doctor = _add_command(
         commands,
@@ -234,6 +272,46 @@ def _serve(asked: argparse.Namespace, settings: Settings) -> int:
     if asked.json:
         settings = msgspec.structs.replace(settings, log_format="json")
     app.run(settings)
+    return DONE
+
+
+def _work(asked: argparse.Namespace, settings: Settings) -> int:
+    from mainstem import worker
+
+    if asked.json:
+        settings = msgspec.structs.replace(settings, log_format="json")
+    worker.run(settings, list(Trade) if asked.only is None else [Trade(asked.only)])
+    return DONE
+
+
+def _list_tasks(asked: argparse.Namespace, settings: Settings) -> int:
+    tasks = asyncio.run(_with_queue(settings, lambda queue: _every_parked_task(queue, asked.kind)))
+    if asked.json:
+        _show_json([_task_view(task) for task in tasks])
+    else:
+        _show_table(
+            ("id", "kind", "key", "attempts", "parked", "error"),
+            [
+                (
+                    str(one.id),
+                    one.kind,
+                    one.key,
+                    str(one.attempts),
+                    rfc3339(one.parked_us),
+                    one.error.partition("\n")[0],
+                )
+                for one in tasks
+            ],
+        )
+    return DONE
+
+
+def _replay_task(asked: argparse.Namespace, settings: Settings) -> int:
+    asyncio.run(_with_queue(settings, lambda queue: queue.replay(asked.id)))
+    if asked.json:
+        _show_json({"id": asked.id, "replayed": True})
+    else:
+        _show(f"Task {asked.id} waits to be done.")
     return DONE
 
 
@@ -409,6 +487,19 @@ async def _identity(settings: Settings) -> AsyncIterator[tuple[Directory, Source
         yield directory, Sources(records, system_clock, directory, Seal(sealing_key(layout.keys)))
 
 
+async def _with_queue[Answer](settings: Settings, ask: Callable[[Queue], Coroutine[None, None, Answer]]) -> Answer:
+    async with SqliteRecords(Layout(settings.data).records) as records:
+        return await ask(Queue(records, system_clock))
+
+
+async def _every_parked_task(queue: Queue, kind: str | None) -> list[ParkedTask]:
+    page = tasks = await queue.parked(kind, limit=1_000)
+    while len(page) == 1_000:
+        page = await queue.parked(kind, limit=1_000, after=page[-1].id)
+        tasks += page
+    return tasks
+
+
 def _scopes(names: Sequence[str] | None) -> frozenset[Scope] | None:
     if names is None:
         return None
@@ -457,6 +548,18 @@ def _key_view(key: Key) -> dict[str, object]:
         "expires_at": None if key.expires_us is None else rfc3339(key.expires_us),
         "created_at": rfc3339(key.created_us),
         "last_used_at": None if key.last_used_us is None else rfc3339(key.last_used_us),
+    }
+
+
+def _task_view(task: ParkedTask) -> dict[str, object]:
+    return {
+        "id": task.id,
+        "kind": task.kind,
+        "key": task.key,
+        "attempts": task.attempts,
+        "error": task.error,
+        "created_at": rfc3339(task.created_us),
+        "parked_at": rfc3339(task.parked_us),
     }
 
 

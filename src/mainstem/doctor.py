@@ -17,9 +17,11 @@ import msgspec
 import pyarrow
 
 from mainstem import __version__
+from mainstem.clock import system_clock
 from mainstem.errors import MainstemError
 from mainstem.settings import Settings
 from mainstem.storage import Layout, SqliteRecords, accept_loss, verify_log
+from mainstem.work import Queue
 
 _PROBE_TIMEOUT_S = 2
 
@@ -49,6 +51,7 @@ async def examine(settings: Settings) -> list[Check]:
         _port(settings),
         _ffmpeg(),
         await _records(layout),
+        await _tasks(layout),
         *_log(layout),
     ]
 
@@ -142,6 +145,20 @@ async def _records(layout: Layout) -> Check:
     if faults:
         return Check("records", Verdict.PROBLEM, f"{layout.records} is damaged, restore it: {faults[0]}")
     return Check("records", Verdict.GOOD, f"{layout.records} is whole ({_size(layout.records.stat().st_size)}).")
+
+
+async def _tasks(layout: Layout) -> Check:
+    try:
+        async with SqliteRecords(layout.records) as records:
+            figures = await Queue(records, system_clock).figures()
+    except MainstemError:
+        return Check("tasks", Verdict.NOTE, "The database cannot be asked for tasks.")
+    parked = {kind: one.parked for kind, one in figures.items() if one.parked}
+    if parked:
+        counts = ", ".join(f"{count} of {kind}" for kind, count in parked.items())
+        return Check("tasks", Verdict.NOTE, f"Tasks failed for good ({counts}): `mainstem tasks list` says why.")
+    waiting = sum(one.waiting + one.delayed + one.leased for one in figures.values())
+    return Check("tasks", Verdict.GOOD, f"No task has failed for good; {waiting} are to be done.")
 
 
 def _log(layout: Layout) -> Iterator[Check]:

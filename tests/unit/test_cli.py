@@ -19,9 +19,10 @@ from mainstem.cli import main
 from mainstem.clock import FixedClock, rfc3339
 from mainstem.identity import Scope
 from mainstem.ids import TopicId
-from mainstem.storage import Draft, Drafts, Layout
+from mainstem.storage import Draft, Drafts, Layout, SqliteRecords
 from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
 from mainstem.storage.opening import exclusive
+from mainstem.work import Queue
 
 
 class Shell:
@@ -214,11 +215,66 @@ def test_a_configuration_file_may_be_named(shell: Shell, tmp_path: Path) -> None
     assert "no setting `prot`" in shell.error
 
 
+# Parked tasks
+
+
+def park(data: Path, key: str, error: str) -> int:
+    """A task that failed for good; its number."""
+
+    async def fail() -> int:
+        async with SqliteRecords(Layout(data).records) as records:
+            queue = Queue(records, FixedClock())
+            async with queue.begin() as tx:
+                task_id = await queue.put(tx, "bake", b"", key=key)
+            (task,) = await queue.lease(["bake"], lease_s=60)
+            async with queue.begin() as tx:
+                await queue.park(tx, task, error)
+            return task_id
+
+    return asyncio.run(fail())
+
+
+def test_parked_tasks_are_listed_with_why(shell: Shell, admin: Any) -> None:
+    task_id = park(shell.data, "bread", "the oven was cold\nand the baker, too")
+
+    (task,) = shell.ask("tasks", "list")
+    assert (task["id"], task["kind"], task["key"], task["attempts"]) == (task_id, "bake", "bread", 1)
+    assert task["error"] == "the oven was cold\nand the baker, too"
+    assert task["parked_at"] == rfc3339(FixedClock()())
+    assert shell.run("tasks", "list")[1].splitlines()[1].endswith("the oven was cold")
+    assert shell.ask("tasks", "list", "--kind", "eat") == []
+
+
+def test_a_parked_task_can_be_replayed_once(shell: Shell, admin: Any) -> None:
+    task_id = park(shell.data, "bread", "the oven was cold")
+
+    assert shell.run("tasks", "replay", str(task_id)) == (0, f"Task {task_id} waits to be done.\n")
+    assert shell.ask("tasks", "list") == []
+    assert shell.run("tasks", "replay", str(task_id))[0] == 1
+    assert f"no parked task {task_id}" in shell.error
+
+
+def test_doctor_speaks_of_parked_tasks(shell: Shell, admin: Any) -> None:
+    assert shell.examine()["tasks"] == ("good", "No task has failed for good; 0 are to be done.")
+
+    park(shell.data, "bread", "the oven was cold")
+
+    verdict, finding = shell.examine()["tasks"]
+    assert verdict == "note"
+    assert "1 of bake" in finding
+    assert "mainstem tasks list" in finding
+
+
+def test_there_is_nothing_to_work_at_before_the_first_start(shell: Shell) -> None:
+    assert shell.run("work")[0] == 1
+    assert "There is no database" in shell.error
+
+
 # Migrate and doctor
 
 
 def test_migrating_names_the_steps_and_then_finds_nothing_to_do(shell: Shell) -> None:
-    assert shell.ask("migrate")["steps"] == ["0001"]
+    assert shell.ask("migrate")["steps"][:2] == ["0001", "0002"]
     assert shell.run("migrate") == (0, "The database is of this version already.\n")
 
 
