@@ -6,6 +6,7 @@ Each has a contract suite in `tests/contract/storage` that every engine must pas
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from pathlib import Path as LocalPath
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -267,6 +268,13 @@ class Blobs(Protocol):
 
     async def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from `start` to before `end`. Raises NotFound."""
+
+    async def adopt(self, files: Mapping[str, LocalPath]) -> None:
+        """Take local files over as blobs of these names, all at the cost of little more than one; they are gone from
+        where they were. Each is whole or absent, replaces what was there, and all are durable on return."""
+
+    async def copy(self, name: str, path: LocalPath) -> None:
+        """Make a local file, only to be read, of a blob; cheaply where the engine can. Raises NotFound."""
 
     async def info(self, name: str) -> BlobInfo | None: ...
 

@@ -110,6 +110,35 @@ async def test_a_blob_appears_only_when_it_is_whole(blobs: Blobs) -> None:
     assert await blobs.read("a") == b"halfwhole"
 
 
+async def test_local_files_become_blobs(blobs: Blobs, tmp_path: Path) -> None:
+    await blobs.write("a/2", b"before")
+    files = {f"a/{number}": tmp_path / f"local-{number}" for number in range(3)}
+    for name, path in files.items():
+        path.write_bytes(name.encode())
+
+    await blobs.adopt(files)
+
+    assert [await blobs.read(name) for name in files] == [name.encode() for name in files]
+    assert not any(path.exists() for path in files.values())
+
+
+async def test_a_local_file_that_is_missing_becomes_no_blob(blobs: Blobs, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        await blobs.adopt({"a": tmp_path / "missing"})
+
+    assert await blobs.info("a") is None
+
+
+async def test_a_blob_is_copied_to_a_local_file(blobs: Blobs, tmp_path: Path) -> None:
+    await blobs.write("a", b"hello")
+    await blobs.copy("a", tmp_path / "local")
+    await blobs.delete("a")
+
+    assert (tmp_path / "local").read_bytes() == b"hello"
+    with pytest.raises(NotFound):
+        await blobs.copy("a", tmp_path / "again")
+
+
 async def test_what_is_not_there_is_not_found(blobs: Blobs) -> None:
     await blobs.write("a/b", b"")
 
@@ -161,7 +190,14 @@ async def test_a_prefix_need_not_end_at_a_slash(blobs: Blobs, prefix: str, expec
 
 @pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "a\0b"])
 async def test_a_name_that_could_leave_its_place_is_refused(blobs: Blobs, name: str) -> None:
-    for attempt in (blobs.write(name, b""), blobs.read(name), blobs.info(name), blobs.delete(name)):
+    for attempt in (
+        blobs.write(name, b""),
+        blobs.read(name),
+        blobs.info(name),
+        blobs.delete(name),
+        blobs.adopt({name: Path("local")}),
+        blobs.copy(name, Path("local")),
+    ):
         with pytest.raises(Invalid):
             await attempt
 

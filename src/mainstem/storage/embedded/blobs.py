@@ -3,8 +3,9 @@
 import asyncio
 import errno
 import os
+import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -49,6 +50,15 @@ class FolderBlobs:
         with _refusals(name):
             return await asyncio.to_thread(_read, path, start, end)
 
+    async def adopt(self, files: Mapping[str, Path]) -> None:
+        places = {name: (self._path(name), path) for name, path in files.items()}
+        await asyncio.to_thread(self._adopt, places)
+
+    async def copy(self, name: str, path: Path) -> None:
+        blob = self._path(name)
+        with _refusals(name):
+            await asyncio.to_thread(_copy, blob, path)
+
     async def info(self, name: str) -> BlobInfo | None:
         path = self._path(name)
         try:
@@ -81,21 +91,36 @@ class FolderBlobs:
             raise Invalid(f"{name!r} is no name for a blob: no part between slashes may be empty, `.` or `..`.")
         return self._folder / name
 
+    def _adopt(self, places: Mapping[str, tuple[Path, Path]]) -> None:
+        changed = set()
+        for name, (path, local) in places.items():
+            with _refusals(name):
+                _sync_file(local)
+                self._move(local, path)
+                changed.add(path.parent)
+        for folder in changed:
+            _sync(folder)
+
     def _finish(self, file: IO[bytes], unfinished: Path, path: Path) -> BlobInfo:
         file.flush()
         os.fsync(file.fileno())
         info = _info(os.fstat(file.fileno()))
+        self._move(unfinished, path)
+        _sync(path.parent)
+        return info
+
+    def _move(self, file: Path, path: Path) -> None:
+        """Give a synced file its place; the folder has yet to be synced."""
         for _ in range(_ATTEMPTS):
             try:
                 self._make_folder(path.parent)
-                unfinished.replace(path)
-                break
+                _replace(file, path, self._temporary)
             except FileNotFoundError:
+                if not file.exists():
+                    raise
                 continue  # a deletion took the empty folder away in between
-        else:
-            raise BlockingIOError(errno.EAGAIN, "its folder keeps being deleted")
-        _sync(path.parent)
-        return info
+            return
+        raise BlockingIOError(errno.EAGAIN, "its folder keeps being deleted")
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -130,6 +155,42 @@ def _entries(root: Path, folder: str) -> list[str]:
 
 def _is_name(text: str) -> bool:
     return "\0" not in text and not any(part in ("", ".", "..") for part in text.split("/"))
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(file: Path, path: Path, temporary: Path) -> None:
+    try:
+        file.replace(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # It lies on another file system: bring it here first.
+        with tempfile.NamedTemporaryFile(prefix="blob-", dir=temporary, delete=False) as near:
+            here = Path(near.name)
+        try:
+            shutil.copyfile(file, here)
+            _sync_file(here)
+            here.replace(path)
+        finally:
+            _discard(here)
+        file.unlink()
+
+
+def _copy(blob: Path, path: Path) -> None:
+    _regular(blob)
+    try:
+        path.hardlink_to(blob)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copyfile(blob, path)
 
 
 def _sync(folder: Path) -> None:
