@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
         "bring the database to this version",
         "Bring the tables of the database to this version of mainstem. The server does the same when it starts.",
     )
+    _add_hlscheck(commands)
     demo = _add_command(
         commands,
         "demo",
@@ -234,6 +235,29 @@ def _add_doctor(commands: _Commands) -> None:
     )
 
 
+def _add_hlscheck(commands: _Commands) -> None:
+    check = _add_command(
+        commands,
+        "hlscheck",
+        _hlscheck,
+        "hold an HLS stream to the rules",
+        "Hold an HLS stream to RFC 8216: its playlists, every segment, and over HTTP how they are served. Exit status 1"
+        " when a rule that must be kept is broken.",
+    )
+    check.add_argument("place", metavar="PLACE", help="the address of a playlist, or its path, or its folder")
+    check.add_argument(
+        "--watch",
+        type=_positive,
+        metavar="SECONDS",
+        default=0,
+        help="follow a playlist that has not ended for so long, or until its end; 0 if not given",
+    )
+    check.add_argument("--origin", metavar="ORIGIN", help="pages of this origin must be able to play it")
+    check.add_argument(
+        "--header", action="append", metavar="LINE", help="a header to send, `Name: value`, once for each"
+    )
+
+
 def _add_group(commands: _Commands, name: str, help_: str, description: str) -> _Commands:
     group = commands.add_parser(name, help=help_, description=description)
     return group.add_subparsers(metavar="COMMAND", required=True)
@@ -334,6 +358,23 @@ def _doctor(asked: argparse.Namespace, settings: Settings) -> int:
         for check in checks:
             _show(f"{check.verdict.value:8} {check.subject:12} {check.finding}")
     return DONE if is_well else FAILED
+
+
+def _hlscheck(asked: argparse.Namespace, settings: Settings) -> int:
+    from mainstem import hlscheck
+
+    headers = dict[str, str]()
+    for line in asked.header or ():
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise Invalid(f"{line!r} is no header: write `Name: value`.")
+        headers[name.strip()] = value.strip()
+    report = hlscheck.check(asked.place, watch=hlscheck.Watch(asked.watch), origin=asked.origin, headers=headers)
+    if asked.json:
+        _show_json(hlscheck.view(report))
+    else:
+        _show("\n".join(hlscheck.lines(report)))
+    return DONE if report.ok else FAILED
 
 
 def _migrate(asked: argparse.Namespace, settings: Settings) -> int:
