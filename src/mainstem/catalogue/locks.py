@@ -3,6 +3,8 @@
 Kept in the memory of the server like presence, and for the same reason; a lock that is lost costs one repeated click.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 from mainstem.catalogue.presence import Person
@@ -13,10 +15,17 @@ LOCK_S = 30
 LOCKS_PER_CONNECTION_MAX = 20
 
 
+class Cell(NamedTuple):
+    """One fact of one listing."""
+
+    listing: int
+    field: str
+
+
 class CellLock(msgspec.Struct, frozen=True):
     """A cell is somebody's until a moment, unless he renews it."""
 
-    cell: str
+    cell: Cell
     person: Person
     connection: str
     until_us: int
@@ -26,7 +35,7 @@ class CellLocked(Conflict):
     """Somebody else has the cell."""
 
     def __init__(self, lock: CellLock) -> None:
-        super().__init__(f"This cell is being edited by {lock.person.name}", cell=lock.cell)
+        super().__init__(f"This cell is being edited by {lock.person.name}")
         self.lock = lock
 
 
@@ -43,10 +52,10 @@ class CellLocks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._locks: dict[str, CellLock] = {}
-        self._cells: dict[str, set[str]] = {}  # of each connection
+        self._locks: dict[Cell, CellLock] = {}
+        self._cells: dict[str, set[Cell]] = {}  # of each connection
 
-    async def take(self, cell: str, person: Person, connection: str) -> CellLock:
+    async def take(self, cell: Cell, person: Person, connection: str) -> CellLock:
         """Take the cell for 30 s, or renew it. Raises CellLocked, TooManyLocks."""
         now_us = self._clock()
         held = self._locks.get(cell)
@@ -62,11 +71,11 @@ class CellLocks:
         self._cells.setdefault(connection, set()).add(cell)
         return lock
 
-    async def holds(self, cell: str, person: Person) -> bool:
+    async def holds(self, cell: Cell, person: Person) -> bool:
         lock = self._locks.get(cell)
         return lock is not None and lock.person.account == person.account and lock.until_us > self._clock()
 
-    async def release(self, cell: str, person: Person) -> CellLock | None:
+    async def release(self, cell: Cell, person: Person) -> CellLock | None:
         """The lock that ended; None: he had none."""
         lock = self._locks.get(cell)
         if lock is None or lock.person.account != person.account:

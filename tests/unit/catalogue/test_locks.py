@@ -4,13 +4,13 @@ import random
 
 import pytest
 
-from mainstem.catalogue.locks import LOCK_S, LOCKS_PER_CONNECTION_MAX, CellLocked, CellLocks, TooManyLocks
+from mainstem.catalogue.locks import LOCK_S, LOCKS_PER_CONNECTION_MAX, Cell, CellLocked, CellLocks, TooManyLocks
 from mainstem.catalogue.presence import Person
 from mainstem.clock import FixedClock
 from mainstem.ids import AccountId
 
 ADA, BOB = Person(AccountId(9), "ada"), Person(AccountId(8), "bob")
-CELL = "stream_1_title"
+CELL, OTHER = Cell(1, "title"), Cell(1, "city")
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ async def test_to_take_a_cell_again_renews_it(locks: CellLocks, clock: FixedCloc
 async def test_locks_end_with_the_connection_that_took_them_last(locks: CellLocks) -> None:
     """A lock that was renewed from another window goes on when the first closes."""
     await locks.take(CELL, ADA, "a1")
-    await locks.take("stream_1_city", ADA, "a1")
+    await locks.take(OTHER, ADA, "a1")
     await locks.take(CELL, ADA, "a2")
 
-    assert [lock.cell for lock in await locks.release_all("a1")] == ["stream_1_city"]
+    assert [lock.cell for lock in await locks.release_all("a1")] == [OTHER]
     assert await locks.holds(CELL, ADA)
     assert [lock.cell for lock in await locks.release_all("a2")] == [CELL]
 
@@ -75,13 +75,13 @@ async def test_locks_end_with_the_connection_that_took_them_last(locks: CellLock
 async def test_a_connection_holds_twenty_cells_at_most(locks: CellLocks) -> None:
     """Renewing one of them is no more, and letting one go makes room."""
     for number in range(LOCKS_PER_CONNECTION_MAX):
-        await locks.take(f"stream_{number}_title", ADA, "a")
+        await locks.take(Cell(number, "title"), ADA, "a")
     with pytest.raises(TooManyLocks):
-        await locks.take("stream_20_title", ADA, "a")
+        await locks.take(Cell(20, "title"), ADA, "a")
 
-    await locks.take("stream_0_title", ADA, "a")
-    await locks.release("stream_0_title", ADA)
-    await locks.take("stream_20_title", ADA, "a")
+    await locks.take(Cell(0, "title"), ADA, "a")
+    await locks.release(Cell(0, "title"), ADA)
+    await locks.take(Cell(20, "title"), ADA, "a")
 
 
 async def test_a_cell_never_has_two_holders(locks: CellLocks, clock: FixedClock) -> None:
@@ -90,7 +90,7 @@ async def test_a_cell_never_has_two_holders(locks: CellLocks, clock: FixedClock)
     chance = random.Random(seed)
     people = [Person(AccountId(number), str(number)) for number in range(3)]
     for _ in range(3_000):
-        person, cell = chance.choice(people), f"stream_{chance.randrange(4)}_title"
+        person, cell = chance.choice(people), Cell(chance.randrange(4), "title")
         match chance.randrange(5):
             case 0:
                 clock.advance(chance.randrange(20))
