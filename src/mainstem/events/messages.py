@@ -218,7 +218,7 @@ class Messages:
 
     async def _name_of(self, author: int) -> str:
         """Empty where nobody sent it: the server itself."""
-        return (await self._directory.account(AccountId(author))).name if author else ""
+        return await self._directory.name_of(AccountId(author)) if author else ""
 
     def _missing(self, topic: Topic, first: int) -> Exception:
         if first < self._log.state(topic.id).first_idx:

@@ -24,13 +24,15 @@ from mainstem.identity.model import (
     KeyPage,
     Principal,
     Right,
+    Role,
     Scope,
+    SignInRefused,
     Tier,
     Token,
 )
 from mainstem.identity.passwords import Passwords
-from mainstem.identity.rights import effective, grantable
-from mainstem.identity.tables import accounts, api_keys, changes, grants, source_grants
+from mainstem.identity.rights import effective, grantable, require_maker, usable
+from mainstem.identity.tables import accounts, api_keys, changes, ended_tokens, grants, source_grants
 from mainstem.identity.tokens import Signer
 from mainstem.ids import AccountId, SourceId, TopicId, random_id
 from mainstem.storage import Records
@@ -41,6 +43,8 @@ KEYS_PER_PAGE_MAX = 1_000
 
 _ASK_EVERY_S = 0.5
 _FLUSH_EVERY_S = 30
+_GOOD_TOKENS_MAX = 10_000
+_TIERS = {Role.ADMIN: Tier.UNLIMITED, Role.EDITOR: Tier.PROFESSIONAL, Role.DEFAULT: Tier.STANDARD}
 _DEFAULT_EMAIL = "admin@localhost"
 
 _log = structlog.get_logger(__name__)
@@ -83,6 +87,7 @@ class Directory:
         self._known: dict[bytes, Principal] = {}
         self._accounts: dict[AccountId, Account] = {}
         self._rights: dict[tuple[AccountId, SourceId | None], Mapping[TopicId, Right]] = {}
+        self._good_tokens: set[str] = set()  # ids of tokens that are known not to have been ended
         self._used: set[str] = set()
 
     # Staying true
@@ -120,6 +125,8 @@ class Directory:
         if counts["credentials"] != self._changes.get("credentials"):
             self._known.clear()
             self._accounts.clear()
+        if counts["tokens"] != self._changes.get("tokens"):
+            self._good_tokens.clear()
         self._rights.clear()
         self._changes = counts
         self.epoch += 1
@@ -148,7 +155,7 @@ class Directory:
         epoch = self.epoch
         digest = digest_of(key)
         query = (
-            select(api_keys, accounts.c.name.label("account_name"), accounts.c.is_admin)
+            select(api_keys, accounts.c.name.label("account_name"), accounts.c.is_admin, accounts.c.is_editor)
             .join(accounts)
             .where(api_keys.c.digest == digest)
         )
@@ -165,38 +172,60 @@ class Directory:
         self._used.add(principal.credential)
         return principal
 
-    async def authenticate_token(self, token: str) -> Principal:
-        """Whose token this is. It has every scope of the account. Raises Unauthenticated."""
-        account_id, expires_us = self._signer.check(token)
+    async def authenticate_token(self, token: str, signer: Signer | None = None) -> Principal:
+        """Whose token this is. It has every scope of the account, as its role is now. Raises Unauthenticated.
+
+        `signer` is another than the directory's own.
+        """
+        checked = (signer or self._signer).check(token)
         await self.refresh()
-        account = await self._account(account_id)
+        account = await self._account(checked.account)
         if account is None:
             raise Unauthenticated("The token's account is gone: sign in with another.")
+        if checked.id is not None and await self._is_ended(checked.id):
+            raise Unauthenticated("The token was ended by signing out: sign in again.")
         return Principal(
             account=account.id,
             name=account.name,
             credential=f"jwt_{account.id}",
-            scopes=frozenset(Scope) if account.is_admin else frozenset(Scope) - {Scope.ADMIN},
-            tier=Tier.UNLIMITED if account.is_admin else Tier.PROFESSIONAL,
-            expires_us=expires_us,
+            scopes=usable(frozenset(Scope) if account.is_admin else frozenset(Scope) - {Scope.ADMIN}, account.role),
+            tier=_TIERS[account.role],
+            expires_us=checked.expires_us,
             is_admin=account.is_admin,
+            is_editor=account.is_editor,
         )
+
+    async def _is_ended(self, token_id: str) -> bool:
+        if token_id in self._good_tokens:
+            return False
+        epoch = self.epoch
+        async with self._records.read() as rows:
+            found = await rows.scalar(select(ended_tokens.c.id).where(ended_tokens.c.id == token_id))
+        if found is None and epoch == self.epoch:
+            if len(self._good_tokens) >= _GOOD_TOKENS_MAX:
+                self._good_tokens.clear()
+            self._good_tokens.add(token_id)
+        return found is not None
 
     async def sign_in(self, email: str, password: str) -> Token:
         """A token for the account. Raises Unauthenticated, after the same time whether account or password is wrong."""
-        query = select(accounts.c.id, accounts.c.password_hash).where(accounts.c.email == email.strip().casefold())
+        return self._signer.issue((await self.account_of(email, password)).id)
+
+    async def account_of(self, email: str, password: str) -> Account:
+        """The account that this email and password sign in to. Raises SignInRefused as `sign_in` does."""
+        query = ACCOUNT.add_columns(accounts.c.password_hash).where(accounts.c.email == email.strip().casefold())
         async with self._records.read() as rows:
             row = (await rows.execute(query)).one_or_none()
         if not await self._passwords.matches(password, row.password_hash if row else None) or row is None:
-            raise Unauthenticated("The email or the password is wrong.")
-        return self._signer.issue(AccountId(row.id))
+            raise SignInRefused("The email or the password is wrong.")
+        return Account(**{name: value for name, value in row._mapping.items() if name != "password_hash"})
 
     async def _account(self, account_id: AccountId) -> Account | None:
         account = self._accounts.get(account_id)
         if account is None:
             epoch = self.epoch
             async with self._records.read() as rows:
-                row = (await rows.execute(_ACCOUNT.where(accounts.c.id == account_id))).one_or_none()
+                row = (await rows.execute(ACCOUNT.where(accounts.c.id == account_id))).one_or_none()
             if row is None:
                 return None
             account = Account(**row._mapping)
@@ -231,7 +260,14 @@ class Directory:
         return first
 
     async def create_account(
-        self, name: str, *, email: str | None = None, password: str | None = None, is_admin: bool = False
+        self,
+        name: str,
+        *,
+        email: str | None = None,
+        password: str | None = None,
+        is_admin: bool = False,
+        is_editor: bool = True,
+        is_service: bool = False,
     ) -> Account:
         """Raises Invalid, or Conflict when the name or email is taken. Without a password nobody can sign in to it."""
         _check_name(name, "an account")
@@ -240,14 +276,16 @@ class Directory:
         folded = None if email is None else _fold(email)
         password_hash = None if password is None else await self._passwords.hash(password)
         async with self._records.begin() as tx:
-            account = await self._insert_account(tx, name, folded, password_hash, is_admin=is_admin)
+            account = await self._insert_account(
+                tx, name, folded, password_hash, is_admin=is_admin, is_editor=is_editor, is_service=is_service
+            )
         await self.refresh()
         return account
 
     async def accounts(self) -> list[Account]:
         """All of them, oldest first."""
         async with self._records.read() as rows:
-            return [Account(**row._mapping) for row in await rows.execute(_ACCOUNT.order_by(accounts.c.id))]
+            return [Account(**row._mapping) for row in await rows.execute(ACCOUNT.order_by(accounts.c.id))]
 
     async def account(self, account_id: AccountId) -> Account:
         """The account with this number. Raises AccountNotFound."""
@@ -256,6 +294,12 @@ class Directory:
         if account is None:
             raise AccountNotFound(f"There is no user {account_id}.", account=account_id)
         return account
+
+    async def name_of(self, account_id: AccountId) -> str:
+        """What to call an account, also one that is gone."""
+        await self.refresh()
+        account = await self._account(account_id)
+        return f"deleted-{account_id}" if account is None else account.name
 
     async def has_password(self, account: AccountId, password: str) -> bool:
         """Whether this is the account's password; one that has none costs as much time."""
@@ -271,7 +315,7 @@ class Directory:
             match |= accounts.c.id == int(text)
         async with self._records.read() as rows:
             # A name may look like another's number: the name goes first.
-            row = (await rows.execute(_ACCOUNT.where(match).order_by(accounts.c.name != text).limit(1))).one_or_none()
+            row = (await rows.execute(ACCOUNT.where(match).order_by(accounts.c.name != text).limit(1))).one_or_none()
         if row is None:
             raise NotFound(f"There is no account {text!r}: `mainstem user list` shows those that exist.")
         return Account(**row._mapping)
@@ -292,24 +336,32 @@ class Directory:
             return bool(await rows.scalar(query))
 
     async def _insert_account(
-        self, tx: AsyncConnection, name: str, email: str | None, password_hash: str | None, *, is_admin: bool
+        self,
+        tx: AsyncConnection,
+        name: str,
+        email: str | None,
+        password_hash: str | None,
+        *,
+        is_admin: bool,
+        is_editor: bool = True,
+        is_service: bool = False,
     ) -> Account:
-        created_us = self._clock()
-        row = insert(accounts).values(
-            name=name, email=email, password_hash=password_hash, is_admin=is_admin, created_us=created_us
-        )
+        now_us = self._clock()
+        kind = {"is_admin": is_admin, "is_editor": is_editor, "is_service": is_service}
+        row = insert(accounts).values(name=name, email=email, password_hash=password_hash, created_us=now_us, **kind)
         try:
             account = AccountId((await tx.execute(row.returning(accounts.c.id))).scalar_one())
         except IntegrityError as error:
             raise Conflict(f"There is already an account with the name {name!r} or its email.") from error
         await count_change(tx, "credentials")
-        return Account(id=account, name=name, email=email, is_admin=is_admin, created_us=created_us)
+        return Account(id=account, name=name, email=email, created_us=now_us, updated_us=now_us, **kind)
 
     # Keys
 
     async def create_key(self, principal: Principal, draft: KeyDraft) -> tuple[Key, str]:
         """Make a key; its text is given out here and never again. Raises Denied when it would exceed the maker's."""
         _require_key_manager(principal)
+        require_maker(principal)
         self._check_key(draft)
         draft = grantable(principal, draft)
         account = draft.account or principal.account
@@ -317,7 +369,7 @@ class Directory:
             raise Denied("Only an administrator makes keys for another account.", field="account")
         text = _new_key()
         async with self._records.begin() as tx:
-            row = (await tx.execute(_ACCOUNT.where(accounts.c.id == account))).one_or_none()
+            row = (await tx.execute(ACCOUNT.where(accounts.c.id == account))).one_or_none()
             if row is None:
                 raise NotFound(f"There is no account {account}.", account=account)
             key = await self._insert_key(tx, Account(**row._mapping), draft, text)
@@ -449,7 +501,16 @@ class Directory:
 
 
 _CHANGES = select(changes.c.kind, changes.c.count.label("count_"))  # a row has a method named count
-_ACCOUNT = select(accounts.c.id, accounts.c.name, accounts.c.email, accounts.c.is_admin, accounts.c.created_us)
+ACCOUNT = select(
+    accounts.c.id,
+    accounts.c.name,
+    accounts.c.email,
+    accounts.c.is_admin,
+    accounts.c.is_editor,
+    accounts.c.is_service,
+    accounts.c.created_us,
+    func.coalesce(accounts.c.updated_us, accounts.c.created_us).label("updated_us"),
+).where(accounts.c.deleted_us.is_(None))
 
 
 async def count_change(tx: AsyncConnection, kind: str) -> None:
@@ -516,15 +577,17 @@ def _require_all_streams(principal: Principal) -> None:
 
 
 def _principal_of(row: Row[Any]) -> Principal:
+    is_reader = not (row.is_admin or row.is_editor)
     return Principal(
         account=AccountId(row.account),
         name=row.account_name,
         credential=row.id,
-        scopes=_scopes_of(row),
+        scopes=usable(_scopes_of(row), Role.DEFAULT if is_reader else Role.EDITOR),
         tier=Tier(row.tier),
         topics=_topics_of(row),
         expires_us=row.expires_us,
         is_admin=row.is_admin,
+        is_editor=row.is_editor,
     )
 
 

@@ -4,7 +4,7 @@ from enum import IntFlag, StrEnum
 
 import msgspec
 
-from mainstem.errors import Conflict, NotFound
+from mainstem.errors import Conflict, Denied, NotFound, Unauthenticated
 from mainstem.ids import AccountId, SourceId
 
 
@@ -32,6 +32,17 @@ class Tier(StrEnum):
     @property
     def per_hour(self) -> int | None:
         return {"standard": 1_000, "professional": 10_000, "enterprise": 100_000}.get(self.value)
+
+
+class Role(StrEnum):
+    """What kind of account it is."""
+
+    DEFAULT = "default"
+    """Reads, and makes nothing behind any door: somebody who signed up by himself."""
+    EDITOR = "editor"
+    """Makes things, and changes what is his own."""
+    ADMIN = "admin"
+    """Has every right on everything."""
 
 
 class Right(IntFlag):
@@ -69,6 +80,19 @@ class Principal(msgspec.Struct, frozen=True):
     """The account is the operator's: it has every right on every topic (its scopes still count)."""
     source: SourceId | None = None
     """The credential is that of a source: on a topic it has what its account and the source itself both have."""
+    is_editor: bool = True
+    """The account may make things. An administrator may, whatever this says."""
+
+    @property
+    def role(self) -> Role:
+        """What the account's role leaves of it with this credential: an administrator's takes the scope `admin`, an
+        editor's `streams:manage`, and one that is limited to some topics touches nothing else."""
+        if self.topics is not None:
+            return Role.DEFAULT
+        return _role(
+            self.is_admin and Scope.ADMIN in self.scopes,
+            (self.is_admin or self.is_editor) and Scope.STREAMS_MANAGE in self.scopes,
+        )
 
     @property
     def is_key(self) -> bool:
@@ -84,6 +108,20 @@ class Account(msgspec.Struct, frozen=True):
     email: str | None
     is_admin: bool
     created_us: int
+    updated_us: int
+    is_editor: bool = True
+    is_service: bool = False
+    """A program's, for which tokens are good longer."""
+
+    @property
+    def role(self) -> Role:
+        return _role(self.is_admin, self.is_editor)
+
+
+def _role(is_admin: bool, is_editor: bool) -> Role:
+    if is_admin:
+        return Role.ADMIN
+    return Role.EDITOR if is_editor else Role.DEFAULT
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -132,6 +170,13 @@ class Token(msgspec.Struct, frozen=True):
     """Seconds."""
 
 
+class AccountPage(msgspec.Struct, frozen=True):
+    """Some of the accounts, and how many there are."""
+
+    accounts: list[Account]
+    total: int
+
+
 class FirstStart(msgspec.Struct, frozen=True):
     """What the first start made, to be shown once."""
 
@@ -156,6 +201,18 @@ class AccountNotFound(NotFound):
 
 class SourceNotFound(NotFound):
     """The account has no such source."""
+
+
+class SignInRefused(Unauthenticated):
+    """The email or the password is wrong."""
+
+
+class SignUpClosed(Denied):
+    """The operator makes the accounts here."""
+
+
+class AccountStays(Conflict):
+    """The account cannot be deleted, or lose its role."""
 
 
 class NameTaken(Conflict):

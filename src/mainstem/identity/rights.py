@@ -5,10 +5,13 @@ from enum import Enum
 from typing import assert_never
 
 from mainstem.errors import Denied, NotFound
-from mainstem.identity.model import Action, KeyDraft, Principal, Right, Scope, Tier
+from mainstem.identity.model import Action, KeyDraft, Principal, Right, Role, Scope, Tier
 
 DEFAULT_SCOPES = frozenset({Scope.EVENTS_WRITE, Scope.EVENTS_READ, Scope.STREAMS_MANAGE})
 """What a new key is for when nothing is said."""
+
+READER_SCOPES = frozenset({Scope.EVENTS_READ})
+"""What an account that makes nothing may use a credential for, at most."""
 
 _TIERS = tuple(Tier)
 
@@ -55,6 +58,17 @@ def require(principal: Principal, action: Action, topic_name: str, right: Right)
             )
         case unexpected:
             assert_never(unexpected)
+
+
+def usable(scopes: frozenset[Scope], role: Role) -> frozenset[Scope]:
+    """Which of a credential's scopes count, the role of its account being what it is now."""
+    return scopes & READER_SCOPES if role is Role.DEFAULT else scopes
+
+
+def require_maker(principal: Principal) -> None:
+    """Raise Denied when the account is one that makes nothing."""
+    if not (principal.is_admin or principal.is_editor):
+        raise Denied("This account may read and nothing else: ask an administrator to make it an editor.")
 
 
 def effective(owner: Right, source: Right) -> Right:

@@ -18,11 +18,13 @@ from mainstem.identity.model import (
     NameTaken,
     Principal,
     Right,
+    Role,
     Scope,
     Source,
     SourceNotFound,
     Tier,
 )
+from mainstem.identity.rights import require_maker, usable
 from mainstem.identity.seal import Seal
 from mainstem.identity.tables import accounts, source_grants, sources, user_keys
 from mainstem.ids import AccountId, SourceId, TopicId
@@ -75,9 +77,10 @@ class Sources:
                 account=AccountId(row.account),
                 name=row.owner,
                 credential=f"source_{row.account}_{row.id}",
-                scopes=_SOURCE_SCOPES,
+                scopes=usable(_SOURCE_SCOPES, _role_of(row)),
                 tier=Tier.UNLIMITED,
                 source=SourceId(row.id),
+                is_editor=row.is_editor or row.is_admin,
             )
             if epoch == self._directory.epoch:
                 self._known[row.digest] = principal
@@ -90,9 +93,10 @@ class Sources:
             account=AccountId(row.account),
             name=row.owner,
             credential=f"user_key_{row.number}",
-            scopes=_USER_SCOPES,
+            scopes=usable(_USER_SCOPES, _role_of(row)),
             tier=Tier.UNLIMITED,
             is_admin=row.is_admin,
+            is_editor=row.is_editor,
         )
 
     async def _find(self, query: Select[Any], key: str) -> Any:
@@ -127,6 +131,7 @@ class Sources:
 
     async def create(self, principal: Principal, name: str) -> tuple[Source, str]:
         """Make a source of the caller's that may nothing yet; it and its key. Raises NameTaken, Invalid."""
+        require_maker(principal)
         _check_name(name, "a source")
         created_us = self._clock()
         values = self._new_key() | {"account": principal.account, "name": name, "created_us": created_us}
@@ -202,8 +207,13 @@ class Sources:
 
 
 _SOURCE = select(sources)
-_WITH_OWNER = select(sources, accounts.c.name.label("owner")).join(accounts)
-_USER_KEY = select(user_keys, accounts.c.name.label("owner"), accounts.c.is_admin).join(accounts)
+_OWNER = (accounts.c.name.label("owner"), accounts.c.is_admin, accounts.c.is_editor)
+_WITH_OWNER = select(sources, *_OWNER).join(accounts)
+_USER_KEY = select(user_keys, *_OWNER).join(accounts)
+
+
+def _role_of(row: Any) -> Role:
+    return Role.EDITOR if row.is_admin or row.is_editor else Role.DEFAULT
 
 
 async def _row_in(tx: AsyncConnection, principal: Principal, source_id: SourceId) -> Any:

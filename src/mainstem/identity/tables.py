@@ -13,6 +13,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    true,
 )
 
 metadata = MetaData()
@@ -27,6 +29,10 @@ accounts = Table(
     Column("is_admin", Boolean, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("next_source", Integer, nullable=False, server_default="0"),  # the id of the next source it makes
+    Column("is_editor", Boolean, nullable=False, server_default=true()),  # an administrator is one whatever this says
+    Column("is_service", Boolean, nullable=False, server_default=false()),
+    Column("updated_us", BigInteger),  # null: not since it was made
+    Column("deleted_us", BigInteger),  # the row stays, without name and credentials, for what points to it
     sqlite_autoincrement=True,
 )
 
@@ -94,11 +100,19 @@ source_grants = Table(
     Index("source_grants_by_topic", "topic"),
 )
 
+ended_tokens = Table(
+    "ended_tokens",
+    metadata,
+    Column("id", Text, primary_key=True),  # the token's `jti`
+    Column("expires_us", BigInteger, nullable=False),  # the row may go then, since the token itself is good no more
+    Index("ended_tokens_by_expiry", "expires_us"),
+)
+
 changes = Table(
     "identity_changes",
     metadata,
     Column("kind", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
 )
-"""Two rows that count what was changed, `credentials` (accounts and keys) and `grants`, so that caches know whether a
-commit concerned them."""
+"""Three rows that count what was changed, `credentials` (accounts and keys), `grants` and `tokens` (those that were
+ended), so that caches know whether a commit concerned them."""

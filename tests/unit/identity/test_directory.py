@@ -79,7 +79,7 @@ async def test_an_account_called_admin_does_not_stop_the_first_start(directory: 
 
 
 async def test_numbers_of_accounts_begin_above_those_of_the_system(alice: Account) -> None:
-    assert alice == Account(AccountId(8), "alice", "alice@example.org", False, FixedClock()())
+    assert alice == Account(AccountId(8), "alice", "alice@example.org", False, FixedClock()(), FixedClock()())
 
 
 @pytest.mark.parametrize(("name", "email"), [("alice", None), ("bob", "ALICE@example.org")])

@@ -11,10 +11,26 @@ _TEXTS = ("source", "link", "title", "city", "state", "notes", "posted_by")
 
 
 def upgrade() -> None:
+    _accounts()
     _streamers_and_places()
     _listings()
     _counts()
     _texts()
+
+
+def _accounts() -> None:
+    """Roles, service accounts, and tokens that somebody signed out of. Whoever had an account may go on as before."""
+    op.add_column("accounts", sa.Column("is_editor", sa.Boolean, nullable=False, server_default=sa.text("1")))
+    op.add_column("accounts", sa.Column("is_service", sa.Boolean, nullable=False, server_default=sa.text("0")))
+    op.add_column("accounts", sa.Column("updated_us", sa.BigInteger))
+    op.add_column("accounts", sa.Column("deleted_us", sa.BigInteger))
+    op.create_table(
+        "ended_tokens",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("expires_us", sa.BigInteger, nullable=False),
+    )
+    op.create_index("ended_tokens_by_expiry", "ended_tokens", ["expires_us"])
+    op.execute("INSERT INTO identity_changes (kind, count) VALUES ('tokens', 0)")
 
 
 def _streamers_and_places() -> None:
