@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from mainstem.catalogue import CheckerOptions, NoOwnStreams, keep_checking
 from mainstem.children import Trade
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import MainstemError
@@ -29,7 +30,12 @@ logger = get_logger("mainstem.worker")
 type Start = Callable[[Workplace, Queue, Settings, Clock], Coroutine[None, None, None]]
 """What a trade does, until it is cancelled."""
 
-_TRADES: Mapping[Trade, Start] = {}
+async def _check(place: Workplace, queue: Queue, settings: Settings, clock: Clock) -> None:
+    options = CheckerOptions(**{name: getattr(settings, name) for name in CheckerOptions.__struct_fields__})
+    await keep_checking(place.records, queue, clock, NoOwnStreams(), options)
+
+
+_TRADES: Mapping[Trade, Start] = {Trade.CHECK: _check}
 
 
 def run(settings: Settings, trades: Sequence[Trade]) -> None:

@@ -1,0 +1,269 @@
+"""Checks as rows: which listing is due, who has it in hand, and what was found.
+
+The schedule is a column, so it survives any restart. Whoever takes a listing moves its next check behind a lease and
+signs it: several checkers share the work and none does it twice, and what a dead one had in hand is due again when the
+lease is over. What was found and what is due next go through one transaction, once a second.
+"""
+
+import random
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from itertools import batched
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mainstem.catalogue.liveness.verdict import OFFLINES_NEEDED, Reason, Result, Standing, Verdict, decide
+from mainstem.catalogue.tables import listings
+from mainstem.clock import SECOND_US, Clock
+from mainstem.events import Announcement, announce
+from mainstem.ids import random_id
+from mainstem.storage import Records
+from mainstem.work import Queue
+
+TOPIC = "mainstem.listings"
+
+LEASE_S = 180.0
+"""Longer than any check may take."""
+
+BROADCAST_WINDOW_S = 1_800
+"""Whoever is live again within it goes on with the same broadcast."""
+
+CONFIRM_S = 30.0
+"""When to look again after an Offline that is not enough alone."""
+
+GAP_S_MAX = 1_800
+"""Two Lives in a row further apart (nobody looked) do not make the time between them live."""
+
+_JITTER = 0.1
+_RETRY_S_MAX = 3_600.0
+_TRACE_CHARACTERS_MAX = 512
+_ANNOUNCEMENTS_AT_ONCE = 400
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How often listings are checked."""
+
+    live_s: float = 120
+    idle_s: float = 420
+
+
+class DueCheck(NamedTuple):
+    """A listing that is ours to check until its lease ends."""
+
+    listing: int
+    link: str
+    trace: str | None
+    lease: str
+
+
+class Found(NamedTuple):
+    """What a check found, and when."""
+
+    due: DueCheck
+    verdict: Verdict
+    at_us: int
+
+
+class Checks:
+    """The schedule and its results, in Records."""
+
+    def __init__(
+        self,
+        records: Records,
+        queue: Queue,
+        clock: Clock,
+        pace: Pace,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._records = records
+        self._queue = queue
+        self._clock = clock
+        self._pace = pace
+        self._chance = chance
+
+    async def exchange(self, found: Sequence[Found], room: int) -> list[DueCheck]:
+        """Keep what was found, and take up to `room` listings that are due, the longest overdue first.
+
+        Writes nothing when there is neither. Found of a listing that is no longer ours (it was deleted, its link
+        changed, the lease was over) is dropped.
+        """
+        if not found and (room == 0 or not await self._anything_due()):
+            return []
+        async with self._records.begin() as tx:
+            if found:
+                await self._record(tx, found)
+            return await self._take(tx, room) if room else []
+
+    async def give_back(self, due: Iterable[DueCheck]) -> None:
+        """Let others have at once what we took and did not check."""
+        rows = [{"the_id": one.listing, "the_lease": one.lease} for one in due]
+        if not rows:
+            return
+        async with self._records.begin() as tx:
+            await tx.execute(_GIVE_BACK, rows)
+
+    async def _anything_due(self) -> bool:
+        async with self._records.read() as rows:
+            return await rows.scalar(_due(self._clock()).limit(1)) is not None
+
+    async def _take(self, tx: AsyncConnection, room: int) -> list[DueCheck]:
+        now_us = self._clock()
+        chosen = list((await tx.execute(_due(now_us).limit(room))).scalars())
+        if not chosen:
+            return []
+        lease = secrets.token_urlsafe(9)
+        taken = (
+            update(listings)
+            .where(listings.c.id.in_(chosen))
+            .values(check_lease=lease, next_check_us=now_us + int(LEASE_S * SECOND_US))
+            .returning(listings.c.id, listings.c.link, listings.c.check_trace)
+        )
+        return [DueCheck(row.id, row.link, row.check_trace, lease) for row in await tx.execute(taken)]
+
+    async def _record(self, tx: AsyncConnection, found: Sequence[Found]) -> None:
+        by_id = {one.due.listing: one for one in found}
+        rows = (await tx.execute(_BEFORE.where(listings.c.id.in_(by_id)))).all()
+        changes: list[dict[str, object]] = []
+        announcements: list[Announcement] = []
+        for row in rows:
+            one = by_id[row.id]
+            if row.check_lease != one.due.lease:
+                continue
+            change = after_check(row, one.verdict, one.at_us)
+            next_us = one.at_us + int(self._pause_s(change, one.verdict) * SECOND_US)
+            changes.append({**change._asdict(), "the_id": row.id, "next_check_us": next_us})
+            announcements += _announcements(row, change, one)
+        if changes:
+            await tx.execute(_RECORD, changes)
+        for some in batched(announcements, _ANNOUNCEMENTS_AT_ONCE):
+            await announce(tx, self._queue, *some)
+
+    def _pause_s(self, change: "Change", verdict: Verdict) -> float:
+        pause_s = self._pace.live_s if change.status == Result.LIVE else self._pace.idle_s
+        doubted = verdict.result is Result.OFFLINE and not verdict.explicit and change.offline_streak < OFFLINES_NEEDED
+        if doubted or verdict.reason is Reason.HOST_BUSY:
+            pause_s = min(pause_s, CONFIRM_S)
+        elif verdict.retry_s is not None:
+            pause_s = max(pause_s, min(verdict.retry_s, _RETRY_S_MAX))
+        # Without jitter, listings that were imported together would be checked together forever.
+        return pause_s * (1 + _JITTER * (2 * self._chance() - 1))
+
+
+class Change(NamedTuple):
+    """What a check makes of a listing's columns."""
+
+    status: str
+    started_us: int | None
+    ended_us: int | None
+    last_checked_us: int | None
+    last_live_us: int | None
+    left_live_us: int | None
+    updated_us: int
+    check_result: str
+    check_reason: str
+    check_trace: str | None
+    checked_us: int
+    offline_streak: int
+
+
+def after_check(row: Any, verdict: Verdict, at_us: int) -> Change:
+    """A listing after a check at `at_us`. Pure."""
+    before = Standing(Result(row.status), row.offline_streak)
+    after = decide(before, verdict)
+    is_live = verdict.result is Result.LIVE
+    begins = is_live and before.status is not Result.LIVE
+    anew = begins and not _same_broadcast(row, at_us)
+    return Change(
+        status=after.status,
+        started_us=at_us if anew or (is_live and row.started_us is None) else row.started_us,
+        ended_us=None if begins else row.ended_us,
+        last_checked_us=row.last_checked_us if verdict.result is Result.UNKNOWN else at_us,
+        last_live_us=at_us if is_live else row.last_live_us,
+        left_live_us=at_us if before.status is Result.LIVE and after.status is not Result.LIVE else row.left_live_us,
+        updated_us=at_us if after.status != before.status else row.updated_us,
+        check_result=verdict.result,
+        check_reason=verdict.reason,
+        check_trace=None if verdict.trace is None else verdict.trace[:_TRACE_CHARACTERS_MAX],
+        checked_us=at_us,
+        offline_streak=after.offline_streak,
+    )
+
+
+def _same_broadcast(row: Any, at_us: int) -> bool:
+    last_us = max((us for us in (row.last_live_us, row.left_live_us) if us is not None), default=None)
+    return last_us is not None and at_us - last_us < BROADCAST_WINDOW_S * SECOND_US
+
+
+def _announcements(row: Any, change: Change, found: Found) -> list[Announcement]:
+    told: dict[str, object] = {
+        "listing_id": row.id,
+        "result": change.check_result,
+        "reason": change.check_reason,
+        "status": change.status,
+        "live_seconds": live_seconds(row, found),
+        "last_checked_us": change.last_checked_us,
+        "last_live_us": change.last_live_us,
+    }
+    events = [_announcement("checked", told, found.at_us)]
+    if change.status != row.status:
+        changed = {"was": row.status, "started_us": change.started_us}
+        events.append(_announcement(change.status, told | changed, found.at_us))
+    return events
+
+
+def live_seconds(row: Any, found: Found) -> float:
+    """How long a listing was live since it was last seen so: that it was live then and is live now tells of the time
+    between, unless nobody looked for very long."""
+    if found.verdict.result is not Result.LIVE or row.status != Result.LIVE or row.last_live_us is None:
+        return 0.0
+    seconds = (found.at_us - row.last_live_us) / SECOND_US
+    return round(seconds, 3) if 0 <= seconds <= GAP_S_MAX else 0.0
+
+
+def _announcement(what: str, data: dict[str, object], at_us: int) -> Announcement:
+    return Announcement(TOPIC, f"listing.{what}", data, random_id("chk"), at_us)
+
+
+_BEFORE = select(
+    listings.c.id,
+    listings.c.status,
+    listings.c.offline_streak,
+    listings.c.check_lease,
+    listings.c.started_us,
+    listings.c.ended_us,
+    listings.c.last_checked_us,
+    listings.c.last_live_us,
+    listings.c.left_live_us,
+    listings.c.updated_us,
+)
+
+_RECORD = (
+    update(listings)
+    .where(listings.c.id == bindparam("the_id"))
+    .values(
+        {name: bindparam(name) for name in (*Change._fields, "next_check_us")}
+        | {
+            "check_lease": None,
+        }
+    )
+)
+
+_GIVE_BACK = (
+    update(listings)
+    .where(listings.c.id == bindparam("the_id"), listings.c.check_lease == bindparam("the_lease"))
+    .values(check_lease=None, next_check_us=0)
+)
+
+
+def _due(now_us: int) -> Any:
+    return (
+        select(listings.c.id)
+        .where(listings.c.is_archived.is_(False), listings.c.next_check_us <= now_us)
+        .order_by(listings.c.next_check_us)
+    )
+
+
+__all__ = ["TOPIC", "Change", "Checks", "DueCheck", "Found", "Pace", "after_check", "live_seconds"]
