@@ -12,8 +12,8 @@ def lines(report: Report) -> Iterator[str]:
     for one in report.renditions:
         yield f"{one.name}: {_facts(one)}"
     for found in report.findings:
-        rule = f"{RULES[found.rule].says}: {found.source}"
-        yield f"{found.severity:7}  {found.rule}  {found.place}  {found.message} ({rule})"
+        yield f"{found.severity:7}  {found.rule}  {found.place}: {found.message}"
+        yield f"         {RULES[found.rule].says} ({found.source})"
     yield _verdict(report.findings)
 
 
