@@ -6,7 +6,7 @@ is known by it and dropped.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import msgspec
@@ -24,6 +24,7 @@ logger = get_logger("mainstem.announcements")
 
 KIND = "announce"
 
+_PIECE_BYTES = 128 << 10
 _BATCH_TASKS = 500
 _GATHER_S = 0.2
 _LEASE_S = 3_600.0
@@ -46,13 +47,30 @@ class Announcement(msgspec.Struct, frozen=True):
 
 async def announce(tx: AsyncConnection, queue: Queue, *announcements: Announcement) -> None:
     """Tell of a change in the transaction that makes it. Those of one topic are appended in the order in which their
-    transactions were committed, in a quarter of a second as a rule, and each once."""
+    transactions were committed, in a quarter of a second as a rule, and each once.
+
+    Raises Invalid for one that is larger than a task may be (256 KiB).
+    """
     for announcement in announcements:
         assert announcement.topic.startswith(SYSTEM_PREFIX)
         assert announcement.event_type
         assert announcement.event_id
-    if announcements:
-        await queue.put(tx, KIND, msgspec.json.encode(announcements), attempts_max=_ATTEMPTS_MAX)
+    for texts in _pieces([msgspec.json.encode(announcement) for announcement in announcements]):
+        await queue.put(tx, KIND, b"[%b]" % b",".join(texts), attempts_max=_ATTEMPTS_MAX)
+
+
+def _pieces(texts: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """As few as fit a task each; one that is too large by itself is the queue's to refuse."""
+    piece: list[bytes] = []
+    size = 0
+    for text in texts:
+        if piece and size + len(text) + 1 > _PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+        piece.append(text)
+        size += len(text) + 1
+    if piece:
+        yield piece
 
 
 class _Kept(msgspec.Struct, frozen=True):
