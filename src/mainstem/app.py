@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from mainstem import __version__
+from mainstem.catalogue import Flags
 from mainstem.children import Children
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import Unavailable
@@ -34,7 +35,18 @@ from mainstem.faces.datastream import DataStream, HotIngest
 from mainstem.faces.evernest import Evernest, HotPush
 from mainstem.faces.streamsource import Context, StreamSource, Throttle
 from mainstem.http import Application, Guard, Limits, Sessions, SocketProtocol, TrustedProxies, hot_protocol
-from mainstem.identity import Directory, FirstStart, RateLimiter, Seal, Sources, sealing_key, signing_key
+from mainstem.identity import (
+    Accounts,
+    Directory,
+    FirstStart,
+    RateLimiter,
+    Seal,
+    Signer,
+    Sources,
+    Terms,
+    sealing_key,
+    signing_key,
+)
 from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
 from mainstem.telemetry import Metrics, configure_logging, get_logger
@@ -153,8 +165,13 @@ async def _wire(
         clock=clock,
     )
     streamsource = StreamSource(
-        Context(clock=clock, directory=directory),
-        Throttle(limiter, clock, limits_loopback=settings.rate_limit_loopback),
+        Context(
+            clock=clock,
+            throttle=Throttle(limiter, clock, limits_loopback=settings.rate_limit_loopback),
+            directory=directory,
+            accounts=_accounts(settings, storage, directory, layout, clock),
+            flags=Flags(storage.records, clock),
+        ),
         __version__,
     )
     protocol = hot_protocol(
@@ -175,6 +192,14 @@ async def _wire(
         first_start,
         background=[Announcer(queue, storage.log, topics).run, watch.run, children.run],
     )
+
+
+def _accounts(settings: Settings, storage: Storage, directory: Directory, layout: Layout, clock: Clock) -> Accounts:
+    own = signing_key(layout.keys)
+    key = own if settings.secret_key_base is None else settings.secret_key_base.encode()
+    signer = Signer(key, settings.token_lifetime_s, clock, others=[own])
+    terms = Terms(is_open=settings.signup, roles=settings.signup_roles)
+    return Accounts(storage.records, clock, directory, signer, terms)
 
 
 async def serve(settings: Settings) -> None:

@@ -162,3 +162,18 @@ listing_counts = Table(
     *(Column(name, Text, primary_key=True) for name in FILTERED[2:]),  # "" where the listing has none
     Column("count", BigInteger, nullable=False),
 )
+
+features = Table(
+    "features",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+feature_gates = Table(
+    "feature_gates",
+    metadata,
+    Column("feature", Text, ForeignKey("features.name"), primary_key=True),
+    Column("kind", Text, primary_key=True),  # boolean, actor, group, percentage_of_actors, percentage_of_time
+    Column("value", Text, primary_key=True),
+)

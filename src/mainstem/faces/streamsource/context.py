@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from mainstem.catalogue import MAINTENANCE, Flags
 from mainstem.clock import Clock
-from mainstem.errors import Unauthenticated
+from mainstem.errors import Denied, Unauthenticated
+from mainstem.faces.streamsource import wire
+from mainstem.faces.streamsource.throttle import Throttle
 from mainstem.http import Call
-from mainstem.identity import KEY_PREFIX, Directory, Principal
+from mainstem.identity import KEY_PREFIX, Accounts, Directory, Principal, Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,17 +16,33 @@ class Context:
     """One for the whole face. Each resource's module makes its routes from it."""
 
     clock: Clock
+    throttle: Throttle
     directory: Directory
+    accounts: Accounts
+    flags: Flags
 
-    async def authenticate(self, call: Call) -> Principal:
-        """Who shows a token, or an API key of ours, as Authorization: Bearer. Raises Unauthenticated."""
+    def token_of(self, call: Call) -> str:
+        """What the client shows as Authorization: Bearer. Raises Unauthenticated."""
         scheme, *words = call.headers.get("authorization", "").split()
         if scheme.lower() != "bearer" or not words:
             raise Unauthenticated("Send a token as Authorization: Bearer")
-        return await self.authenticate_token(words[-1])
+        return words[-1]
+
+    async def authenticate(self, call: Call) -> Principal:
+        """Who shows a token, or an API key of ours, as Authorization: Bearer. Raises Unauthenticated, and Denied for a
+        key that is not for reading."""
+        principal = await self.authenticate_token(self.token_of(call))
+        if Scope.EVENTS_READ not in principal.scopes:
+            raise Denied("This key is not for reading: use another", scope=str(Scope.EVENTS_READ))
+        return principal
 
     async def authenticate_token(self, token: str) -> Principal:
         """Whose token or API key this is, however it came. Raises Unauthenticated."""
         if token.startswith(KEY_PREFIX):
             return self.directory.known_key(token) or await self.directory.authenticate_key(token)
-        return await self.directory.authenticate_token(token)
+        return await self.accounts.authenticate(token)
+
+    async def require_open(self) -> None:
+        """Raise Maintenance while the operator has switched the API off."""
+        if await self.flags.is_on(MAINTENANCE):
+            raise wire.Maintenance("The API is under maintenance")

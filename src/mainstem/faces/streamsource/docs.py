@@ -8,6 +8,7 @@ from mainstem.http import Answer, Call, Face, Reply, Route, openapi
 
 _YAML = "application/yaml"
 _PATH = "/swagger/v1/swagger.yaml"
+TAG = "Documentation"
 
 
 def routes(face: Face, version: str) -> list[Route]:
@@ -23,7 +24,7 @@ def routes(face: Face, version: str) -> list[Route]:
             path=_PATH,
             name="streamsource_openapi",
             summary="This document",
-            tag="Documentation",
+            tag=TAG,
             public=True,
             replies={200: Reply("OpenAPI 3.1, as YAML that is JSON as well", [dict[str, Any]], media_type=_YAML)},
             handler=document,

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from mainstem.errors import MainstemError
-from mainstem.faces.streamsource import docs, wire
+from mainstem.faces.streamsource import accounts, docs, flags, wire
 from mainstem.faces.streamsource.context import Context
-from mainstem.faces.streamsource.throttle import Throttle
 from mainstem.http import Answer, Call, Cors, MethodNotAllowed, NoSuchRoute, Route
-from mainstem.identity import RateLimited
+from mainstem.identity import RateLimited, Role
 
 _CORS = Cors(
     origins=frozenset({"*"}),
@@ -42,19 +41,22 @@ class StreamSource:
     error_kind = wire.Failure
     cors = _CORS
 
-    def __init__(self, context: Context, throttle: Throttle, version: str) -> None:
+    def __init__(self, context: Context, version: str) -> None:
         self._context = context
-        self._throttle = throttle
+        self._throttle = context.throttle
         self._version = version
 
     # Before and after
 
     async def admit(self, call: Call) -> None:
-        """Count the request, then find out who calls: a client without a token is told so in maintenance, too."""
+        """Count the request, find out who calls, and look whether the API is open, in this order: a client without a
+        token is told so in maintenance, too."""
         assert call.route is not None
         self._throttle.request(call)
         if not call.route.public:
             call.principal = await self._context.authenticate(call)
+        if not _works_in_maintenance(call, call.route):
+            await self._context.require_open()
 
     def headers(self, call: Call) -> list[tuple[str, str]]:
         if call.allowance is None:
@@ -72,5 +74,14 @@ class StreamSource:
     @cached_property
     def routes(self) -> Sequence[Route]:
         return [
+            *accounts.routes(self._context),
+            *flags.routes(self._context),
             *docs.routes(self, self._version),
         ]
+
+
+def _works_in_maintenance(call: Call, route: Route) -> bool:
+    """Signing in looks itself whether it is an administrator who does; he must be able to end it."""
+    if route.name in accounts.DURING_MAINTENANCE or route.tag == docs.TAG:
+        return True
+    return route.tag == flags.TAG and call.principal is not None and call.principal.role is Role.ADMIN

@@ -35,10 +35,12 @@ class Throttle:
         """Count any request of an address. Raises RateLimited."""
         self._take(call, REQUESTS, call.address)
 
-    def sign_in(self, call: Call, email: str | None) -> None:
-        """Count a try to sign in, by address and by account, so that many addresses do not help to guess one password.
-        Raises RateLimited."""
+    def sign_in(self, call: Call) -> None:
+        """Count a try to sign in of an address. Raises RateLimited."""
         self._take(call, SIGN_INS, call.address)
+
+    def sign_in_of(self, call: Call, email: str) -> None:
+        """Count a try to sign in to an account: many addresses help nobody to guess a password. Raises RateLimited."""
         if email:
             # A hash, because whoever asks chooses how long the email is.
             self._take(call, SIGN_INS_OF_EMAIL, hashlib.sha256(email.strip().lower().encode()).hexdigest())

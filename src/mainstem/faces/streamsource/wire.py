@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from mainstem.catalogue import BULK_IMPORT, EXPORT, FeatureOff
 from mainstem.clock import SECOND_US
 from mainstem.errors import (
     Conflict,
@@ -21,7 +22,7 @@ from mainstem.errors import (
     Unauthenticated,
     Unavailable,
 )
-from mainstem.faces.streamsource.parameters import query_of
+from mainstem.faces.streamsource.parameters import PER_PAGE, PER_PAGE_MAX, query_of
 from mainstem.http import (
     JSON,
     Answer,
@@ -35,7 +36,7 @@ from mainstem.http import (
     UpgradeRequired,
     json_answer,
 )
-from mainstem.identity import Allowance
+from mainstem.identity import Account, Allowance, Role, SignInRefused, SignUpClosed
 
 BODY_BYTES_MAX = 1 << 20
 """Of every route but the import."""
@@ -64,6 +65,9 @@ class Refusal(NamedTuple):
 ERRORS: Mapping[type[MainstemError], Refusal] = {
     MalformedBody: Refusal(400, "INVALID_JSON", "Malformed JSON"),
     Unauthenticated: Refusal(401, "UNAUTHENTICATED", "Unauthorized"),
+    SignInRefused: Refusal(401, "UNAUTHENTICATED", "Invalid email or password"),
+    SignUpClosed: Refusal(403, "PERMISSION_DENIED"),
+    FeatureOff: Refusal(403, "PERMISSION_DENIED", "This feature is not currently available"),
     Denied: Refusal(403, "PERMISSION_DENIED", "You are not authorized to perform this action"),
     NoSuchRoute: Refusal(404, "NO_ROUTE", "Not Found"),
     NotFound: Refusal(404, "NOT_FOUND", "Record not found"),
@@ -86,6 +90,12 @@ INTERNAL = Refusal(500, "INTERNAL", "Internal Server Error")
 CODES: Mapping[str, int] = {refusal.code: refusal.status for refusal in (*ERRORS.values(), INTERNAL)}
 
 
+_FEATURES_OFF = {
+    BULK_IMPORT: "Bulk import is not currently available",
+    EXPORT: "Export feature is not currently available",
+}
+
+
 class Failure(msgspec.Struct, kw_only=True):
     """What went wrong, in words that programs may compare."""
 
@@ -99,6 +109,8 @@ def error_answer(error: MainstemError | None) -> Answer:
     """The answer to an error, None being one that nobody foresaw."""
     refusal = refusal_of(error)
     said = refusal.text or (error.message if error is not None else "")
+    if isinstance(error, FeatureOff):
+        said = _FEATURES_OFF.get(error.name, said)
     failure = Failure(error=said, maintenance=True if isinstance(error, Maintenance) else UNSET)
     return json_answer(failure, refusal.status, _error_headers(refusal.status, error))
 
@@ -145,6 +157,28 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
 
 
+# Accounts
+
+
+class UserOut(msgspec.Struct, kw_only=True):
+    id: int
+    email: str | None
+    """Null for an account that nobody signs in to."""
+    role: Role
+    created_at: Moment
+    updated_at: Moment
+
+
+def user_out(account: Account) -> UserOut:
+    return UserOut(
+        id=account.id,
+        email=account.email,
+        role=account.role,
+        created_at=moment(account.created_us),
+        updated_at=moment(account.updated_us),
+    )
+
+
 # Answers
 
 
@@ -153,6 +187,13 @@ def enveloped(name: str, view: msgspec.Struct, status: int = 200) -> Answer:
     what is under its name."""
     body = msgspec.json.encode(view)
     return Answer(status, b'%b,"%b":%b}' % (body[:-1], name.encode(), body), JSON)
+
+
+class PageQuery(msgspec.Struct, kw_only=True):
+    """What cannot be a number counts as not given."""
+
+    page: Annotated[int, Meta(description="Which page, from 1 on", ge=1)] = 1
+    per_page: Annotated[int, Meta(description="How long a page is", ge=1, le=PER_PAGE_MAX)] = PER_PAGE
 
 
 class PageMeta(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ _TEXTS = ("source", "link", "title", "city", "state", "notes", "posted_by")
 
 def upgrade() -> None:
     _accounts()
+    _features()
     _streamers_and_places()
     _listings()
     _counts()
@@ -31,6 +32,32 @@ def _accounts() -> None:
     )
     op.create_index("ended_tokens_by_expiry", "ended_tokens", ["expires_us"])
     op.execute("INSERT INTO identity_changes (kind, count) VALUES ('tokens', 0)")
+
+
+def _features() -> None:
+    """Feature flags, and which are on for whom from the start."""
+    op.create_table(
+        "features",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("created_us", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "feature_gates",
+        sa.Column("feature", sa.Text, sa.ForeignKey("features.name"), primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("value", sa.Text, primary_key=True),
+    )
+    op.execute(
+        "INSERT INTO features (name, created_us) VALUES ('stream_analytics', 0), ('stream_export', 0),"
+        " ('advanced_search', 0), ('stream_bulk_import', 0), ('stream_tags', 0), ('maintenance_mode', 0),"
+        " ('location_validation', 0)"
+    )
+    op.execute(
+        "INSERT INTO feature_gates (feature, kind, value) VALUES ('stream_analytics', 'boolean', 'true'),"
+        " ('stream_export', 'boolean', 'true'), ('advanced_search', 'boolean', 'true'),"
+        " ('stream_bulk_import', 'group', 'editors'), ('stream_bulk_import', 'group', 'admins'),"
+        " ('stream_tags', 'group', 'admins')"
+    )
 
 
 def _streamers_and_places() -> None:
