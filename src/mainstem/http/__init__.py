@@ -34,13 +34,14 @@ from mainstem.http.routes import (
     json_answer,
 )
 from mainstem.http.sessions import Session, Sessions
-from mainstem.http.sockets import GOING_AWAY, POLICY, Socket
+from mainstem.http.sockets import GOING_AWAY, NORMAL, POLICY, Socket
 
 __all__ = [
     "FORM",
     "GOING_AWAY",
     "HEADER_BYTES_MAX",
     "JSON",
+    "NORMAL",
     "POLICY",
     "REQUEST_ID",
     "Answer",
