@@ -326,6 +326,9 @@ def running_server(data: Path) -> Iterator[Server]:
         # By default the last events stay live for a quarter of an hour; the demo wants to see all of them compressed.
         "MAINSTEM_SEAL_AGE_S": "1",
         "MAINSTEM_MAINTAIN_EVERY_S": "1",
+        # It needs no help from other processes.
+        "MAINSTEM_TRANSCODE_JOBS": "0",
+        "MAINSTEM_CHECK": "no",
     }
     ours = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
     data.parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ logger = get_logger("mainstem.worker")
 type Start = Callable[[Workplace, Queue, Settings, Clock], Coroutine[None, None, None]]
 """What a trade does, until it is cancelled."""
 
+
 async def _check(place: Workplace, queue: Queue, settings: Settings, clock: Clock) -> None:
     options = CheckerOptions(**{name: getattr(settings, name) for name in CheckerOptions.__struct_fields__})
     await keep_checking(place.records, queue, clock, NoOwnStreams(), options)
