@@ -1,1 +1,96 @@
-"""Audio files in, HLS out."""
+"""Audio files in, HLS out: jobs, the child processes that do them, and what they made.
+
+`render(source, order, folder)` does a whole job on a local file, without a server; see `mainstem.transcode.rendering`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mainstem.transcode.audio import Codec, Container, Loudness, Media, Rung, Segment
+    from mainstem.transcode.model import (
+        BlobRef,
+        Job,
+        JobNotFound,
+        JobPage,
+        JobState,
+        MediaGrant,
+        NotAudio,
+        NotFinished,
+        Order,
+        OutputNotFound,
+        Playlist,
+        Profile,
+        Progress,
+        QueueFull,
+        TooLarge,
+    )
+    from mainstem.transcode.orders import order_of
+    from mainstem.transcode.rendering import Rendering, render
+    from mainstem.transcode.run import KIND, Limits, TranscodeHandler
+    from mainstem.transcode.transcodes import Transcodes, Upload
+
+_PLACES = {
+    "audio": ("Codec", "Container", "Loudness", "Media", "Rung", "Segment"),
+    "model": (
+        "BlobRef",
+        "Job",
+        "JobNotFound",
+        "JobPage",
+        "JobState",
+        "MediaGrant",
+        "NotAudio",
+        "NotFinished",
+        "Order",
+        "OutputNotFound",
+        "Playlist",
+        "Profile",
+        "Progress",
+        "QueueFull",
+        "TooLarge",
+    ),
+    "orders": ("order_of",),
+    "rendering": ("Rendering", "render"),
+    "run": ("KIND", "Limits", "TranscodeHandler"),
+    "transcodes": ("Transcodes", "Upload"),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "KIND",
+    "BlobRef",
+    "Codec",
+    "Container",
+    "Job",
+    "JobNotFound",
+    "JobPage",
+    "JobState",
+    "Limits",
+    "Loudness",
+    "Media",
+    "MediaGrant",
+    "NotAudio",
+    "NotFinished",
+    "Order",
+    "OutputNotFound",
+    "Playlist",
+    "Profile",
+    "Progress",
+    "QueueFull",
+    "Rendering",
+    "Rung",
+    "Segment",
+    "TooLarge",
+    "TranscodeHandler",
+    "Transcodes",
+    "Upload",
+    "order_of",
+    "render",
+]
+
+
+def __getattr__(name: str) -> object:
+    # A child process enters this package on its way to `child`, and must not wait for the database's library.
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACE_OF[name]}"), name)

@@ -12,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 metadata = MetaData()
@@ -30,17 +31,23 @@ jobs = Table(
     Column("completed_us", BigInteger),
     Column("error", Text),
     Column("attempt", Integer, nullable=False),  # 0: none has begun
+    Column(
+        "run", Integer, nullable=False
+    ),  # how often one began, also such as were given back; names its output's folder
     Column("request", LargeBinary, nullable=False),  # JSON of an Order
     Column("media", LargeBinary, nullable=False),  # JSON of a Media: what the probe found
     Column("loudness", LargeBinary),  # JSON of a Loudness
-    Column("rungs", LargeBinary),  # JSON of what is being made, or was: a list of Rung
+    Column("rungs", LargeBinary, nullable=False),  # JSON of what is made of it: a list of Rung
     Column("source_bytes", BigInteger, nullable=False),
     Column("source_sha256", LargeBinary, nullable=False),
     Column("cover", Text),  # the media type of the cover; null: there is none
     Column("has_waveform", Boolean, nullable=False),
+    Column("removed_us", BigInteger),  # somebody deleted it, and it only waits for its files to go; null: it is there
+    Column("tidy", Boolean, nullable=False),  # it is final, and no file is left that need not be
     Index("transcode_jobs_by_owner", "owner", "number"),
     Index("transcode_jobs_by_track", "track_id", "number"),
     Index("transcode_jobs_by_state", "state", "completed_us"),
+    Index("transcode_jobs_untidy", "completed_us", sqlite_where=text("NOT tidy AND completed_us IS NOT NULL")),
     sqlite_autoincrement=True,
 )
 
@@ -50,9 +57,9 @@ segments = Table(
     Column("job", Integer, ForeignKey("transcode_jobs.number", ondelete="CASCADE"), primary_key=True),
     Column("rung", Integer, primary_key=True),  # its place among the job's rungs
     Column("number", Integer, primary_key=True),  # 1 and up; 0 is the initialisation section
-    Column("attempt", Integer, nullable=False),  # which attempt made it: it lies under that attempt's prefix
+    Column("run", Integer, nullable=False),  # which run made it: it lies under that run's prefix
     Column("ticks", BigInteger, nullable=False),  # how long it lasts, in samples at the rung's rate
     Column("bytes", Integer, nullable=False),
 )
-"""Those of the attempt that runs or was published, and while one catches up with an earlier attempt that died, what it
+"""Those of the run that is under way or was published, and while one catches up with an earlier run that died, what it
 has not made again yet: so a playlist that players follow never loses a segment."""

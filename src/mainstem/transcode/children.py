@@ -1,0 +1,77 @@
+"""Starting the child process, listening to it, and ending it."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+
+from mainstem.transcode.child import Message, Spec
+
+_COMMAND = (sys.executable, "-P", "-m", "mainstem.transcode.child")
+_PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+"""What the child may know of our environment, which can hold secrets."""
+
+_READ_BYTES = 1 << 16
+_LINE_BYTES_MAX = 1 << 20
+
+_decode = msgspec.json.Decoder(Message).decode
+
+
+class Child:
+    """A running child."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def messages(self) -> AsyncIterator[list[Message]]:
+        """What it tells, as much at a time as there is, until it ends."""
+        assert self._process.stdout is not None
+        rest = b""
+        while chunk := await self._process.stdout.read(_READ_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            assert len(rest) < _LINE_BYTES_MAX
+            if lines:
+                yield [_decode(line) for line in lines]
+
+    async def last(self) -> Message | None:
+        """Its last message, for one who waits for nothing else; None when it died without a word."""
+        last = None
+        async for told in self.messages():
+            last = told[-1]
+        return last
+
+    async def status(self) -> str:
+        """How it ended, for people."""
+        code = await self._process.wait()
+        if code >= 0:
+            return f"exit status {code}"
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+        return f"killed by signal {-code}"
+
+
+@asynccontextmanager
+async def running(spec: Spec) -> AsyncIterator[Child]:
+    """A child with this to do. At the end of the block it is dead, and so is everything that it may have started."""
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment["OPENBLAS_NUM_THREADS"] = "1"
+    process = await asyncio.create_subprocess_exec(
+        *_COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
+    )
+    try:
+        assert process.stdin is not None
+        with suppress(ConnectionError):  # it is dead already: its output says no more
+            process.stdin.write(msgspec.json.encode(spec))
+            await process.stdin.drain()
+        process.stdin.close()
+        yield Child(process)
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # it leads a session, so its group is its own
+        await process.wait()
