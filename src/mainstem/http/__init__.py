@@ -1,7 +1,7 @@
 """What all faces share: routes as data, bodies with limits, errors of the transport, the ASGI application."""
 
 from mainstem.http.application import Application, wants_problem_details
-from mainstem.http.bodies import accepts, decompress
+from mainstem.http.bodies import accepts, compressed, decompress, preferred_encoding
 from mainstem.http.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -75,6 +75,7 @@ __all__ = [
     "UnsupportedMediaType",
     "UpgradeRequired",
     "accepts",
+    "compressed",
     "decode_json",
     "decompress",
     "file_answer",
@@ -84,5 +85,6 @@ __all__ = [
     "is_json",
     "json_answer",
     "openapi",
+    "preferred_encoding",
     "wants_problem_details",
 ]
