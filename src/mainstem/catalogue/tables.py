@@ -153,6 +153,12 @@ Index(
     sqlite_where=text("is_archived = 0 AND is_pinned = 0 AND status <> 'live'"),
 )
 
+Index(
+    "listings_gone",
+    listings.c.last_live_us,
+    sqlite_where=text("is_archived = 0 AND is_pinned = 0 AND status = 'offline'"),
+)
+
 Index("listings_to_check", listings.c.next_check_us, sqlite_where=text("is_archived = 0"))
 
 listing_counts = Table(
@@ -176,4 +182,44 @@ feature_gates = Table(
     Column("feature", Text, ForeignKey("features.name"), primary_key=True),
     Column("kind", Text, primary_key=True),  # boolean, actor, group, percentage_of_actors, percentage_of_time
     Column("value", Text, primary_key=True),
+)
+
+ignore_lists = Table(
+    "ignore_lists",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("list_type", Text, nullable=False),
+    Column("value", Text, nullable=False),  # as its type writes it
+    Column("notes", Text),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    UniqueConstraint("list_type", "value"),
+    sqlite_autoincrement=True,
+)
+
+timestamps = Table(
+    "timestamps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("description", Text),
+    Column("event_us", BigInteger, nullable=False),
+    Column("owner", Integer, nullable=False),  # an account
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Index("timestamps_by_event", "event_us", "id"),
+    Index("timestamps_by_owner", "owner"),
+    sqlite_autoincrement=True,
+)
+
+timestamp_listings = Table(
+    "timestamp_listings",
+    metadata,
+    Column("timestamp", Integer, ForeignKey("timestamps.id", ondelete="CASCADE"), primary_key=True),
+    Column("listing", Integer, ForeignKey("listings.id", ondelete="CASCADE"), primary_key=True),
+    Column("seconds", BigInteger),  # into the stream; null: nobody knows
+    Column("added_by", Integer, nullable=False),  # an account
+    Column("created_us", BigInteger, nullable=False),
+    Index("timestamp_listings_by_listing", "listing"),
+    Index("timestamp_listings_by_adder", "added_by"),
 )

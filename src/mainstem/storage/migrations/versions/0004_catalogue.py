@@ -17,6 +17,7 @@ def upgrade() -> None:
     _listings()
     _counts()
     _texts()
+    _ignore_lists_and_timestamps()
 
 
 def _accounts() -> None:
@@ -168,6 +169,12 @@ def _listings() -> None:
         ["last_checked_us"],
         sqlite_where=sa.text("is_archived = 0 AND is_pinned = 0 AND status <> 'live'"),
     )
+    op.create_index(
+        "listings_gone",
+        "listings",
+        ["last_live_us"],
+        sqlite_where=sa.text("is_archived = 0 AND is_pinned = 0 AND status = 'offline'"),
+    )
     op.create_index("listings_to_check", "listings", ["next_check_us"], sqlite_where=sa.text("is_archived = 0"))
     # What was found at one address says nothing of another.
     op.execute(
@@ -175,6 +182,43 @@ def _listings() -> None:
         " BEGIN UPDATE listings SET check_result = NULL, check_reason = NULL, checked_us = NULL, next_check_us = 0,"
         " check_lease = NULL, check_trace = NULL, offline_streak = 0 WHERE id = new.id; END"
     )
+
+
+def _ignore_lists_and_timestamps() -> None:
+    op.create_table(
+        "ignore_lists",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("list_type", sa.Text, nullable=False),
+        sa.Column("value", sa.Text, nullable=False),
+        sa.Column("notes", sa.Text),
+        sa.Column("created_us", sa.BigInteger, nullable=False),
+        sa.Column("updated_us", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("list_type", "value"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "timestamps",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("description", sa.Text),
+        sa.Column("event_us", sa.BigInteger, nullable=False),
+        sa.Column("owner", sa.Integer, sa.ForeignKey("accounts.id"), nullable=False),
+        sa.Column("created_us", sa.BigInteger, nullable=False),
+        sa.Column("updated_us", sa.BigInteger, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("timestamps_by_event", "timestamps", ["event_us", "id"])
+    op.create_index("timestamps_by_owner", "timestamps", ["owner"])
+    op.create_table(
+        "timestamp_listings",
+        sa.Column("timestamp", sa.Integer, sa.ForeignKey("timestamps.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("listing", sa.Integer, sa.ForeignKey("listings.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("seconds", sa.BigInteger),
+        sa.Column("added_by", sa.Integer, sa.ForeignKey("accounts.id"), nullable=False),
+        sa.Column("created_us", sa.BigInteger, nullable=False),
+    )
+    op.create_index("timestamp_listings_by_listing", "timestamp_listings", ["listing"])
+    op.create_index("timestamp_listings_by_adder", "timestamp_listings", ["added_by"])
 
 
 def _counts() -> None:
