@@ -15,6 +15,16 @@ from mainstem.catalogue.flags import (
     Group,
 )
 from mainstem.catalogue.liveness import CheckerOptions, NoOwnStreams, OwnStreams, keep_checking
+from mainstem.catalogue.model import Location, LocationId, PlaceDraft
+from mainstem.catalogue.places import (
+    InvalidPlace,
+    PlaceChanges,
+    PlaceFilters,
+    PlaceInUse,
+    PlaceNotFound,
+    PlacePage,
+    Places,
+)
 
 __all__ = [
     "ACTOR",
@@ -30,7 +40,17 @@ __all__ = [
     "Flags",
     "Gate",
     "Group",
+    "InvalidPlace",
+    "Location",
+    "LocationId",
     "NoOwnStreams",
     "OwnStreams",
+    "PlaceChanges",
+    "PlaceDraft",
+    "PlaceFilters",
+    "PlaceInUse",
+    "PlaceNotFound",
+    "PlacePage",
+    "Places",
     "keep_checking",
 ]
