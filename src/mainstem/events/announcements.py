@@ -26,7 +26,7 @@ KIND = "announce"
 
 _PIECE_BYTES = 128 << 10
 _BATCH_TASKS = 500
-_GATHER_S = 0.2
+_GATHER_S = 0.25
 _LEASE_S = 3_600.0
 _WAIT_S = 30.0
 _PAUSE_S = 1.0
@@ -101,15 +101,16 @@ class Announcer:
         """Append until cancelled. Many announcements make few commits: after each it lets some gather."""
         await self._recover()
         while True:
-            await self._queue.wait([KIND], _WAIT_S)
             try:
                 batch = await self._queue.lease([KIND], lease_s=_LEASE_S, count=_BATCH_TASKS)
             except Unavailable as error:
                 logger.warning("announcements wait", error=str(error))
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            if batch:
-                await self._append_all(batch)
+            if not batch:
+                await self._queue.wait([KIND], _WAIT_S)
+                continue
+            await self._append_all(batch)
             if len(batch) < _BATCH_TASKS:
                 await asyncio.sleep(_GATHER_S)
 

@@ -100,19 +100,25 @@ class Queue:
     async def lease(self, kinds: Sequence[str], *, lease_s: float, count: int = 1) -> list[Task]:
         """Up to `count` tasks (at most 1,000), for nobody else until `lease_s` from now: the most due first.
 
-        Those whose holder let the lease run out are among them. Look at `Task.spent` before you begin.
+        Those whose holder let the lease run out are among them. Look at `Task.spent` before you begin. There may be
+        more though fewer come, where several processes lease at once.
         """
         assert 1 <= count <= LEASE_COUNT_MAX
         now_us = self._clock()
+        overdue = and_(tasks.c.kind.in_(kinds), tasks.c.held_until_us <= now_us)
+        # Looking costs no writer's turn, so those who find nothing keep nobody from writing.
         async with self._records.read() as rows:
-            if await rows.scalar(_anything(kinds, now_us)) is None:
-                return []
+            has_overdue = await rows.scalar(select(tasks.c.id).where(overdue).limit(1)) is not None
+            first = list((await rows.execute(_first(kinds, count))).scalars())
+        if not first and not has_overdue:
+            return []
         async with self._records.begin() as tx:
-            await tx.execute(_let_go(and_(tasks.c.kind.in_(kinds), tasks.c.held_until_us <= now_us)))
-            chosen = list((await tx.execute(_first(kinds, count))).scalars())
+            if has_overdue:
+                await tx.execute(_let_go(overdue))
+                first = list((await tx.execute(_first(kinds, count))).scalars())
             taken = (
                 update(tasks)
-                .where(tasks.c.id.in_(chosen))
+                .where(tasks.c.id.in_(first), _FREE)  # another process may have been quicker
                 .values(
                     lease=func.lower(func.hex(func.randomblob(12))),
                     held_until_us=now_us + int(lease_s * SECOND_US),
@@ -120,7 +126,7 @@ class Queue:
                 )
                 .returning(tasks)
             )
-            leased = (await tx.execute(taken)).all() if chosen else []
+            leased = (await tx.execute(taken)).all()
         return [_task_of(row) for row in sorted(leased, key=lambda row: (row.due_us, row.id))]
 
     async def renew(self, task: Task, lease_s: float) -> None:
