@@ -31,7 +31,7 @@ class Trade(StrEnum):
 
 def wanted(settings: Settings) -> list[Trade]:
     """The trades for which a server with these settings starts a child."""
-    chosen = {Trade.CHECK: settings.check}
+    chosen = {Trade.TRANSCODE: settings.transcode_jobs > 0, Trade.CHECK: settings.check}
     return [trade for trade, is_wanted in chosen.items() if is_wanted]
 
 

@@ -292,6 +292,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             alias=["COMPRESSION_MAX_CONCURRENT_JOBS"],
         ),
     ] = 4
+    transcode_waiting_max: Annotated[int, _count("The most jobs that wait or run; more uploads get 503.", "jobs")] = (
+        1_000
+    )
+    transcode_timeout_s: Annotated[float, _seconds("How long an attempt at a job may take before it fails.", 1)] = 3_600
+    transcode_duration_max_s: Annotated[float, _seconds("How much sound an uploaded file may hold.", 1)] = 43_200
+    transcode_memory_bytes: Annotated[
+        int, _bytes("How much address space the process of a job may have.", 512 * _MIB)
+    ] = 2 * _GIB
 
     # A catalogue of live streams (StreamSource)
 

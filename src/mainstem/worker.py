@@ -23,7 +23,10 @@ from mainstem.errors import MainstemError
 from mainstem.settings import Settings
 from mainstem.storage import Workplace, open_workplace
 from mainstem.telemetry import configure_logging, get_logger
-from mainstem.work import Queue
+from mainstem.transcode import KIND as TRANSCODE
+from mainstem.transcode import Limits as JobLimits
+from mainstem.transcode import TranscodeHandler
+from mainstem.work import Queue, Worker
 
 logger = get_logger("mainstem.worker")
 
@@ -36,7 +39,25 @@ async def _check(place: Workplace, queue: Queue, settings: Settings, clock: Cloc
     await keep_checking(place.records, queue, clock, NoOwnStreams(), options)
 
 
-_TRADES: Mapping[Trade, Start] = {Trade.CHECK: _check}
+async def _transcode(place: Workplace, queue: Queue, settings: Settings, clock: Clock) -> None:
+    handler = TranscodeHandler(
+        place.records, place.blobs, queue, clock, scratch=place.scratch, limits=job_limits(settings)
+    )
+    # An operator who starts workers by hand wants work done, whatever the server's own child is told.
+    at_once = settings.transcode_jobs or 1
+    await Worker(queue, {TRANSCODE: handler}, concurrency={TRANSCODE: at_once}).run()
+
+
+def job_limits(settings: Settings) -> JobLimits:
+    return JobLimits(
+        timeout_s=settings.transcode_timeout_s,
+        duration_max_s=settings.transcode_duration_max_s,
+        memory_bytes=settings.transcode_memory_bytes,
+        disk_free_bytes_min=settings.disk_free_bytes_min,
+    )
+
+
+_TRADES: Mapping[Trade, Start] = {Trade.CHECK: _check, Trade.TRANSCODE: _transcode}
 
 
 def run(settings: Settings, trades: Sequence[Trade]) -> None:

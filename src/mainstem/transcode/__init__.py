@@ -27,8 +27,61 @@ if TYPE_CHECKING:
     )
     from mainstem.transcode.orders import order_of
     from mainstem.transcode.rendering import Rendering, render
-    from mainstem.transcode.run import KIND, Limits, TranscodeHandler
+    from mainstem.transcode.resumable import (
+        CHECKSUMS,
+        Checksum,
+        ChecksumMismatch,
+        Resumable,
+        ResumableLimits,
+        ResumableUploads,
+        UploadBusy,
+        UploadNotFound,
+        WrongOffset,
+    )
+    from mainstem.transcode.run import KIND, AttemptFailed, Limits, TranscodeHandler
     from mainstem.transcode.transcodes import Transcodes, Upload
+
+__all__ = [
+    "CHECKSUMS",
+    "KIND",
+    "AttemptFailed",
+    "BlobRef",
+    "Checksum",
+    "ChecksumMismatch",
+    "Codec",
+    "Container",
+    "Job",
+    "JobNotFound",
+    "JobPage",
+    "JobState",
+    "Limits",
+    "Loudness",
+    "Media",
+    "MediaGrant",
+    "NotAudio",
+    "NotFinished",
+    "Order",
+    "OutputNotFound",
+    "Playlist",
+    "Profile",
+    "Progress",
+    "QueueFull",
+    "Rendering",
+    "Resumable",
+    "ResumableLimits",
+    "ResumableUploads",
+    "Rung",
+    "Segment",
+    "TooLarge",
+    "TranscodeHandler",
+    "Transcodes",
+    "Upload",
+    "UploadBusy",
+    "UploadNotFound",
+    "WrongOffset",
+    "order_of",
+    "render",
+]
 
 _PLACES = {
     "audio": ("Codec", "Container", "Loudness", "Media", "Rung", "Segment"),
@@ -51,42 +104,21 @@ _PLACES = {
     ),
     "orders": ("order_of",),
     "rendering": ("Rendering", "render"),
-    "run": ("KIND", "Limits", "TranscodeHandler"),
+    "resumable": (
+        "CHECKSUMS",
+        "Checksum",
+        "ChecksumMismatch",
+        "Resumable",
+        "ResumableLimits",
+        "ResumableUploads",
+        "UploadBusy",
+        "UploadNotFound",
+        "WrongOffset",
+    ),
+    "run": ("KIND", "AttemptFailed", "Limits", "TranscodeHandler"),
     "transcodes": ("Transcodes", "Upload"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
-
-__all__ = [
-    "KIND",
-    "BlobRef",
-    "Codec",
-    "Container",
-    "Job",
-    "JobNotFound",
-    "JobPage",
-    "JobState",
-    "Limits",
-    "Loudness",
-    "Media",
-    "MediaGrant",
-    "NotAudio",
-    "NotFinished",
-    "Order",
-    "OutputNotFound",
-    "Playlist",
-    "Profile",
-    "Progress",
-    "QueueFull",
-    "Rendering",
-    "Rung",
-    "Segment",
-    "TooLarge",
-    "TranscodeHandler",
-    "Transcodes",
-    "Upload",
-    "order_of",
-    "render",
-]
 
 
 def __getattr__(name: str) -> object:

@@ -14,9 +14,10 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import SECOND_US, Clock
-from mainstem.errors import Invalid, NotFound, Unavailable
+from mainstem.errors import Invalid, MainstemError, NotFound, Unavailable
 from mainstem.identity import Principal
 from mainstem.storage import Blobs, Records
+from mainstem.telemetry import get_logger
 from mainstem.transcode import hls, places
 from mainstem.transcode.audio import Media, Rung, Segment
 from mainstem.transcode.child import COVER_FILE, WAVEFORM_FILE, Broken, Found, Spec, file_name
@@ -45,6 +46,8 @@ from mainstem.transcode.sandbox import Allowance
 from mainstem.transcode.tables import jobs, segments
 from mainstem.work import Queue
 
+logger = get_logger("mainstem.transcode")
+
 type Who = Principal | MediaGrant | None
 """Who asks: somebody, the holder of a link to one job's media, or None, whoever it is, where nobody has to sign in."""
 
@@ -61,6 +64,7 @@ _FOLLOW_EVERY_S = 0.25
 _SETTLED_S = 60.0
 _ABANDONED_S = 3_600.0
 _SWEEP_COUNT = 100
+_SWEEP_EVERY_S = 60.0
 
 
 class Upload:
@@ -439,6 +443,15 @@ class Transcodes:
         return view
 
     # Clearing away
+
+    async def keep_sweeping(self) -> None:
+        """`sweep` once a minute, until cancelled. Whatever one of them meets, the next one tries again."""
+        while True:
+            try:
+                await self.sweep()
+            except MainstemError as error:
+                logger.warning("not all swept", error=str(error))
+            await asyncio.sleep(_SWEEP_EVERY_S)
 
     async def sweep(self) -> None:
         """Remove jobs past their time, and files that nobody needs any more. Cheap when there are none."""
