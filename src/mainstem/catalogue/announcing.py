@@ -6,13 +6,21 @@ event of its own beside it: `listing.live`, `listing.offline`, `listing.archived
 `listing.checked` and `listing.clicked`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import rfc3339
-from mainstem.events import Announcement
+from mainstem.events import Announcement, announce
 from mainstem.ids import AccountId, random_id
+from mainstem.work import Queue
 
 TOPIC = "mainstem.listings"
+
+TEXT_CHARACTERS_MAX = 2_000
+"""Longer texts are cut in what is told."""
+_TOLD_AT_ONCE_BYTES = 128 << 10
 
 
 def announcement(
@@ -21,6 +29,19 @@ def announcement(
     """An event of the type `listing.<what>`."""
     data = {"id": listing, "by": by, **(facts or {})}
     return Announcement(TOPIC, f"listing.{what}", data, random_id("lst"), now_us)
+
+
+async def tell(tx: AsyncConnection, queue: Queue, events: Sequence[Announcement]) -> None:
+    """Announce events in the transaction of what they tell, in pieces that the queue takes."""
+    piece: list[Announcement] = []
+    size = 0
+    for event in events:
+        piece.append(event)
+        size += len(msgspec.json.encode(event.data))
+        if size > _TOLD_AT_ONCE_BYTES:
+            await announce(tx, queue, *piece)
+            piece, size = [], 0
+    await announce(tx, queue, *piece)
 
 
 def told(values: Mapping[str, object]) -> dict[str, object]:
@@ -34,5 +55,5 @@ _UNTOLD = frozenset({"source_folded", "link_normal", "platform_detected", "left_
 def _told(name: str, value: object) -> tuple[str, object]:
     stem = name.removesuffix("_us")
     if stem == name:
-        return name, value
+        return name, value[:TEXT_CHARACTERS_MAX] if isinstance(value, str) else value
     return f"{stem}_at", rfc3339(value) if isinstance(value, int) else None

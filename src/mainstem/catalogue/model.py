@@ -6,7 +6,7 @@ from typing import NewType, Self
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from mainstem.errors import Denied, Invalid, NotFound
+from mainstem.errors import Denied, NotFound
 from mainstem.ids import AccountId
 
 ListingId = NewType("ListingId", int)
@@ -187,26 +187,26 @@ class ListingChanges(msgspec.Struct, frozen=True, kw_only=True):
     What is not set stays as it is, or gets its default in a new listing.
     """
 
-    link: str | None | UnsetType = UNSET
-    source: str | None | UnsetType = UNSET
-    status: str | None | UnsetType = UNSET
-    platform: str | None | UnsetType = UNSET
-    orientation: str | None | UnsetType = UNSET
-    kind: str | None | UnsetType = UNSET
-    title: str | None | UnsetType = UNSET
-    notes: str | None | UnsetType = UNSET
-    city: str | None | UnsetType = UNSET
-    state: str | None | UnsetType = UNSET
-    posted_by: str | None | UnsetType = UNSET
+    link: str | UnsetType | None = UNSET
+    source: str | UnsetType | None = UNSET
+    status: str | UnsetType | None = UNSET
+    platform: str | UnsetType | None = UNSET
+    orientation: str | UnsetType | None = UNSET
+    kind: str | UnsetType | None = UNSET
+    title: str | UnsetType | None = UNSET
+    notes: str | UnsetType | None = UNSET
+    city: str | UnsetType | None = UNSET
+    state: str | UnsetType | None = UNSET
+    posted_by: str | UnsetType | None = UNSET
     is_pinned: bool | UnsetType = UNSET
     is_archived: bool | UnsetType = UNSET
-    started_us: int | None | UnsetType = UNSET
-    ended_us: int | None | UnsetType = UNSET
-    last_checked_us: int | None | UnsetType = UNSET
-    last_live_us: int | None | UnsetType = UNSET
-    streamer: int | None | UnsetType = UNSET
-    location: int | None | UnsetType = UNSET
-    place: PlaceDraft | None | UnsetType = UNSET
+    started_us: int | UnsetType | None = UNSET
+    ended_us: int | UnsetType | None = UNSET
+    last_checked_us: int | UnsetType | None = UNSET
+    last_live_us: int | UnsetType | None = UNSET
+    streamer: int | UnsetType | None = UNSET
+    location: int | UnsetType | None = UNSET
+    place: PlaceDraft | UnsetType | None = UNSET
     """Instead of a location's number; None takes the location away."""
     unreadable: tuple[str, ...] = ()
     """Fields whose value is no time, or no number, where it must be one."""
@@ -275,7 +275,3 @@ class StreamerNotFound(NotFound):
 
     def __init__(self, streamer: int) -> None:
         super().__init__("Record not found", streamer=streamer)
-
-
-class UnknownCity(Invalid):
-    """Only known cities are taken, and this is none."""

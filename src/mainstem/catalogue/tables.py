@@ -150,16 +150,16 @@ Index("listings_by_normal_link", listings.c.link_normal)
 Index(
     "listings_to_archive",
     listings.c.last_checked_us,
-    sqlite_where=text("is_archived = 0 AND is_pinned = 0 AND status <> 'live'"),
+    sqlite_where=text("is_archived IS 0 AND is_pinned IS 0 AND status <> 'live'"),
 )
 
 Index(
     "listings_gone",
     listings.c.last_live_us,
-    sqlite_where=text("is_archived = 0 AND is_pinned = 0 AND status = 'offline'"),
+    sqlite_where=text("is_archived IS 0 AND is_pinned IS 0 AND status = 'offline'"),
 )
 
-Index("listings_to_check", listings.c.next_check_us, sqlite_where=text("is_archived = 0"))
+Index("listings_to_check", listings.c.next_check_us, sqlite_where=text("is_archived IS 0"))
 
 listing_counts = Table(
     "listing_counts",

@@ -167,15 +167,15 @@ def _listings() -> None:
         "listings_to_archive",
         "listings",
         ["last_checked_us"],
-        sqlite_where=sa.text("is_archived = 0 AND is_pinned = 0 AND status <> 'live'"),
+        sqlite_where=sa.text("is_archived IS 0 AND is_pinned IS 0 AND status <> 'live'"),
     )
     op.create_index(
         "listings_gone",
         "listings",
         ["last_live_us"],
-        sqlite_where=sa.text("is_archived = 0 AND is_pinned = 0 AND status = 'offline'"),
+        sqlite_where=sa.text("is_archived IS 0 AND is_pinned IS 0 AND status = 'offline'"),
     )
-    op.create_index("listings_to_check", "listings", ["next_check_us"], sqlite_where=sa.text("is_archived = 0"))
+    op.create_index("listings_to_check", "listings", ["next_check_us"], sqlite_where=sa.text("is_archived IS 0"))
     # What was found at one address says nothing of another.
     op.execute(
         "CREATE TRIGGER listings_to_check_anew AFTER UPDATE OF link ON listings WHEN new.link IS NOT old.link"

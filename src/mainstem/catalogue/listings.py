@@ -1,0 +1,363 @@
+"""The verbs of listings: made, found, changed, continued, archived and deleted, each by somebody who may."""
+
+from array import array
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import ColumnElement, insert, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mainstem.catalogue import lists, rules
+from mainstem.catalogue.announcing import announcement, tell, told
+from mainstem.catalogue.continuation import WINDOW_US, candidate, is_over
+from mainstem.catalogue.model import (
+    Filters,
+    Listing,
+    ListingChanges,
+    ListingId,
+    ListingNotFound,
+    Page,
+    PageRequest,
+    PlaceDraft,
+    Status,
+    StreamerId,
+)
+from mainstem.catalogue.places import Places
+from mainstem.catalogue.rights import require_change, require_maker, require_reader, sees_archive
+from mainstem.catalogue.rows import LISTING, forget, listing_of, read_listing, read_listings
+from mainstem.catalogue.streamers import assign, owner_of
+from mainstem.catalogue.tables import listings, locations, streamers
+from mainstem.clock import Clock
+from mainstem.errors import InvalidFields
+from mainstem.events import Announcement
+from mainstem.identity import Directory, Principal
+from mainstem.ids import AccountId
+from mainstem.storage import Records
+from mainstem.work import Queue
+
+EXPORT_WINDOW_ROWS = 500
+_SWEEP_ROWS = 200
+_CANDIDATES_MAX = 1_000
+_ANNOUNCED_STATUSES = (Status.LIVE, Status.OFFLINE)
+
+
+class Listings:
+    """All listings, kept in Records. What happens to one is announced in the transaction in which it happens."""
+
+    def __init__(self, records: Records, queue: Queue, directory: Directory, places: Places, clock: Clock) -> None:
+        self._records = records
+        self._queue = queue
+        self._directory = directory
+        self._places = places
+        self._clock = clock
+
+    # To see
+
+    async def page(self, principal: Principal, request: PageRequest) -> Page:
+        """A page of those that fit. Others than administrators see what is not archived.
+
+        Raises AccountNotFound when the owner that is asked for does not exist.
+        """
+        require_reader(principal)
+        filters = request.filters
+        if filters.owner is not None:
+            await self._directory.account(filters.owner)
+        within = lists.halves(filters, sees_archive=sees_archive(principal))
+        if not within or lists.fits_nothing(filters):
+            return Page([], 0)
+        offset = (request.page - 1) * request.per_page
+        async with self._records.read() as rows:
+            total = int(await rows.scalar(lists.count(filters, within)) or 0)
+            if offset >= total:
+                return Page([], total)
+            query = lists.ids(
+                filters,
+                request.sort,
+                within,
+                descending=request.descending,
+                offset=offset,
+                limit=min(request.per_page, total - offset),  # behind the last that fits there is nothing to look for
+                narrow=await _is_narrow(rows, filters),
+            )
+            found = list((await rows.execute(query)).scalars())
+            return Page(await read_listings(rows, found), total)
+
+    async def all(self, principal: Principal, request: PageRequest) -> AsyncIterator[list[Listing]]:
+        """All that fit, in windows: which they are is settled at the beginning, and each is as it is when its turn
+        comes. Those deleted in between are left out. Nothing is held open between two windows."""
+        require_reader(principal)
+        filters = request.filters
+        if filters.owner is not None:
+            await self._directory.account(filters.owner)
+        within = lists.halves(filters, sees_archive=sees_archive(principal))
+        return self._windows(request, within if not lists.fits_nothing(filters) else [])
+
+    async def _windows(self, request: PageRequest, within: lists.Halves) -> AsyncIterator[list[Listing]]:
+        if not within:
+            return
+        async with self._records.read() as rows:
+            query = lists.ids(request.filters, request.sort, within, descending=request.descending)
+            found = array("q", (await rows.execute(query)).scalars())
+        for begin in range(0, len(found), EXPORT_WINDOW_ROWS):
+            async with self._records.read() as rows:
+                window = await read_listings(rows, list(found[begin : begin + EXPORT_WINDOW_ROWS]))
+            yield window
+
+    async def get(self, principal: Principal, listing: int) -> Listing:
+        """Raises ListingNotFound. An archived listing is found by its number by everybody."""
+        require_reader(principal)
+        async with self._records.read() as rows:
+            return _known(await read_listing(rows, listing), listing)
+
+    async def changeable(self, principal: Principal, listing: int) -> Listing:
+        """The listing, for somebody who may change it. Raises ListingNotFound, then NotAllowed."""
+        found = await self.find(listing)
+        return _changeable(principal, found, listing)
+
+    async def find(self, listing: int) -> Listing | None:
+        """A listing, for the server itself."""
+        async with self._records.read() as rows:
+            return await read_listing(rows, listing)
+
+    # To make and to change
+
+    async def create(self, principal: Principal, changes: ListingChanges, *, continues: bool = False) -> Listing:
+        """Make a listing. With `continues`, one that is to be live and names a streamer goes on with his broadcast.
+
+        Raises NotAllowed, then InvalidFields.
+        """
+        require_maker(principal)
+        is_live = isinstance(changes.status, str) and Status.read(changes.status) is Status.LIVE
+        if continues and is_live and isinstance(changes.streamer, int):
+            return (await self.continue_broadcast(principal, changes.streamer, changes))[0]
+        owner = (principal.account, await self._email(principal.account))
+        async with self._records.begin() as tx:
+            return await self._insert(tx, principal.account, owner, changes)
+
+    async def continue_broadcast(
+        self, principal: Principal, streamer: int, changes: ListingChanges
+    ) -> tuple[Listing, bool]:
+        """A streamer is live: go on with the listing he was live in less than half an hour ago, or make a new one, and
+        say whether it is new.
+
+        A new one belongs to the streamer's owner, or to whoever makes it where he may not act for that owner.
+        Raises NotAllowed, StreamerNotFound, then InvalidFields.
+        """
+        require_maker(principal)
+        changes = msgspec.structs.replace(changes, status=Status.LIVE, streamer=streamer)
+        async with self._records.begin() as tx:
+            streamers_owner = await owner_of(tx, streamer)
+            now_us = self._clock()
+            going_on = candidate(await self._continuable(tx, principal, StreamerId(streamer), now_us), now_us)
+            if going_on is not None:
+                return await self._continue(tx, principal.account, going_on, changes, now_us), False
+            may_act = principal.account == streamers_owner or sees_archive(principal)
+            account = streamers_owner if may_act else principal.account
+            owner = (account, await self._email(account))
+            return await self._insert(tx, principal.account, owner, changes), True
+
+    async def update(self, principal: Principal, listing: int, changes: ListingChanges) -> Listing:
+        """Change what is set; the listing as it is then.
+
+        Raises ListingNotFound, then NotAllowed, then InvalidFields.
+        """
+        async with self._records.begin() as tx:
+            before = _changeable(principal, await read_listing(tx, listing), listing)
+            _check(changes, is_new=False)
+            email = await self._email(before.owner) if changes.posted_by is not UNSET else None
+            values = rules.changed_values(before, changes, email, self._clock())
+            values |= await self._related_values(tx, changes, before)
+            return await self._update(tx, principal.account, before, values)
+
+    async def pin(self, principal: Principal, listing: int, *, pinned: bool) -> Listing:
+        """Put a listing on top of lists, or no longer. Raises ListingNotFound, then NotAllowed."""
+        return await self.update(principal, listing, ListingChanges(is_pinned=pinned))
+
+    async def archive(self, principal: Principal, listing: int, *, archived: bool) -> Listing:
+        """Put a listing into the archive, or take it out. Raises ListingNotFound, then NotAllowed."""
+        return await self.update(principal, listing, ListingChanges(is_archived=archived))
+
+    async def delete(self, principal: Principal, listing: int) -> None:
+        """Raises ListingNotFound, then NotAllowed."""
+        async with self._records.begin() as tx:
+            before = _changeable(principal, await read_listing(tx, listing), listing)
+            await forget(tx, self._queue, [before], principal.account, self._clock())
+
+    async def click(self, principal: Principal, listing: int) -> Listing:
+        """Tell that somebody opened the link. Raises ListingNotFound."""
+        require_reader(principal)
+        async with self._records.begin() as tx:
+            found = _known(await read_listing(tx, listing), listing)
+            await tell(tx, self._queue, [announcement("clicked", found.id, principal.account, self._clock())])
+        return found
+
+    # By itself
+
+    async def sweep(self, window_us: int = WINDOW_US) -> int:
+        """Archive what is over (see `continuation.is_over`), for the server itself; how many that were."""
+        count = 0
+        while True:
+            async with self._records.begin() as tx:
+                now_us = self._clock()
+                rows = (await tx.execute(LISTING.where(_may_be_over(now_us, window_us)).limit(_SWEEP_ROWS))).all()
+                over = [one for one in map(listing_of, rows) if is_over(one, now_us, window_us)]
+                for one in over:
+                    await self._update(tx, None, one, rules.archived_values(one, {}, now_us))
+            count += len(over)
+            if len(over) < _SWEEP_ROWS:
+                return count
+
+    async def hand_over(self, tx: AsyncConnection, giver: AccountId, taker: AccountId) -> None:
+        """Give all listings and streamers of an account to another, as part of the caller's transaction."""
+        for owned in (listings, streamers):
+            await tx.execute(update(owned).where(owned.c.owner == giver).values(owner=taker))
+
+    # Within
+
+    async def _email(self, account: AccountId) -> str | None:
+        return (await self._directory.account(account)).email
+
+    async def _insert(
+        self, tx: AsyncConnection, by: AccountId, owner: tuple[AccountId, str | None], changes: ListingChanges
+    ) -> Listing:
+        _check(changes, is_new=True)
+        now_us = self._clock()
+        account, email = owner
+        values = rules.new_values(changes, email, now_us) | await self._related_values(tx, changes, None)
+        values["owner"] = account
+        if values.get("streamer") is None:
+            values["streamer"] = await assign(tx, values, now_us)
+        row = await tx.execute(insert(listings).values(values).returning(listings.c.id))
+        listing = ListingId(row.scalar_one())
+        facts = {name: value for name, value in told(values).items() if value is not None}
+        events = [announcement("created", listing, by, now_us, {"changes": facts})]
+        await tell(tx, self._queue, [*events, *_meanings(listing, by, None, values, now_us)])
+        return _known(await read_listing(tx, listing), listing)
+
+    async def _update(
+        self, tx: AsyncConnection, by: AccountId | None, before: Listing, values: rules.Values
+    ) -> Listing:
+        if not values:
+            return before
+        now_us = self._clock()
+        values = values | {"updated_us": now_us}
+        await tx.execute(update(listings).where(listings.c.id == before.id).values(values))
+        events = [announcement("updated", before.id, by, now_us, {"changes": told(values)})]
+        await tell(tx, self._queue, [*events, *_meanings(before.id, by, before, values, now_us)])
+        return _known(await read_listing(tx, before.id), before.id)
+
+    async def _continue(
+        self, tx: AsyncConnection, by: AccountId, before: Listing, changes: ListingChanges, now_us: int
+    ) -> Listing:
+        _check(changes, is_new=False)
+        email = await self._email(before.owner) if changes.posted_by is not UNSET else None
+        # Seen live again, whatever it was: dates that the client sends are those of this broadcast.
+        dated = {"last_checked_us": now_us, "last_live_us": now_us}
+        values = dated | rules.changed_values(before, changes, email, now_us)
+        values |= await self._related_values(tx, changes, before)
+        if before.started_us is None:
+            values.setdefault("started_us", now_us)
+        return await self._update(tx, by, before, values)
+
+    async def _continuable(
+        self, tx: AsyncConnection, principal: Principal, streamer: StreamerId, now_us: int
+    ) -> Iterable[Listing]:
+        query = (
+            LISTING.where(
+                listings.c.streamer == streamer,
+                listings.c.is_archived.is_(False),
+                listings.c.last_checked_us > now_us - WINDOW_US,
+            )
+            .order_by(listings.c.started_us.desc().nulls_first(), listings.c.id.desc())
+            .limit(_CANDIDATES_MAX)
+        )
+        if not sees_archive(principal):
+            query = query.where(listings.c.owner == principal.account)
+        return [listing_of(row) for row in await tx.execute(query)]
+
+    async def _related_values(
+        self, tx: AsyncConnection, changes: ListingChanges, before: Listing | None
+    ) -> rules.Values:
+        """What a listing refers to, where a change says anything of it."""
+        values: rules.Values = {}
+        if changes.streamer is not UNSET:
+            values["streamer"] = await _existing(tx, streamers, "streamer", changes.streamer)
+        if changes.place is not UNSET:
+            place = changes.place
+            values["location"] = None if place is None else await self._places.resolve(tx, place)
+        elif changes.location is not UNSET:
+            values["location"] = await _existing(tx, locations, "location", changes.location)
+        elif changes.city is not UNSET or changes.state is not UNSET:
+            city = changes.city if changes.city is not UNSET else before.city if before else None
+            state = changes.state if changes.state is not UNSET else before.state if before else None
+            values["location"] = await self._places.resolve(tx, PlaceDraft(city=city, state_province=state))
+        if before is None:
+            return values
+        known = {
+            "streamer": before.streamer.id if before.streamer else None,
+            "location": before.location.id if before.location else None,
+        }
+        return {name: value for name, value in values.items() if value != known[name]}
+
+
+async def _existing(tx: AsyncConnection, kind: Any, field: str, number: int | None) -> int | None:
+    if number is None:
+        return None
+    if await tx.scalar(select(kind.c.id).where(kind.c.id == number)) is None:
+        raise InvalidFields([(field, "must exist")])
+    return number
+
+
+async def _is_narrow(rows: AsyncConnection, filters: Filters) -> bool:
+    if filters.search is None or not lists.is_indexed(filters.search):
+        return False
+    most = lists.NARROW_SEARCH_ROWS_MAX
+    return len((await rows.execute(lists.matches(filters.search, most + 1))).all()) <= most
+
+
+def _known(found: Listing | None, listing: int) -> Listing:
+    if found is None:
+        raise ListingNotFound(listing)
+    return found
+
+
+def _changeable(principal: Principal, found: Listing | None, listing: int) -> Listing:
+    require_reader(principal)
+    known = _known(found, listing)
+    require_change(principal, known.owner)
+    return known
+
+
+def _check(changes: ListingChanges, *, is_new: bool) -> None:
+    found = rules.problems(changes, is_new=is_new)
+    if found:
+        raise InvalidFields(found)
+
+
+def _meanings(
+    listing: ListingId, by: AccountId | None, before: Listing | None, values: rules.Values, now_us: int
+) -> list[Announcement]:
+    """What a change means beside the new values."""
+    events = []
+    status = values.get("status")
+    if status in _ANNOUNCED_STATUSES:
+        was = before.status if before is not None else None
+        events.append(announcement(status, listing, by, now_us, {"status": status, "was": was}))
+    if values.get("is_archived"):
+        facts = told({"ended_us": values.get("ended_us", before.ended_us if before is not None else None)})
+        events.append(announcement("archived", listing, by, now_us, facts))
+    return events
+
+
+def _may_be_over(now_us: int, window_us: int) -> ColumnElement[bool]:
+    """What `is_over` says, as far as two small indexes know it."""
+    before_us = now_us - window_us
+    in_use = listings.c.is_archived.is_(False) & listings.c.is_pinned.is_(False)
+    # Literals, for SQLite compares the conditions of an index with what is written, not with what is bound.
+    unchecked = in_use & (listings.c.status != literal_column("'live'")) & (listings.c.last_checked_us < before_us)
+    gone = in_use & (listings.c.status == literal_column("'offline'")) & (listings.c.last_live_us < before_us)
+    candidates = select(listings.c.id).where(unchecked).union(select(listings.c.id).where(gone))
+    was_kept = listings.c.unarchived_us.is_not(None) & (listings.c.unarchived_us >= before_us)
+    return listings.c.id.in_(candidates) & ~was_kept
