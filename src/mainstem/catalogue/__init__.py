@@ -14,8 +14,8 @@ from mainstem.catalogue.flags import (
     Gate,
     Group,
 )
-from mainstem.catalogue.liveness import CheckerOptions, NoOwnStreams, OwnStreams, keep_checking
 from mainstem.catalogue.listings import Listings
+from mainstem.catalogue.liveness import CheckerOptions, NoOwnStreams, OwnStreams, keep_checking
 from mainstem.catalogue.model import (
     Filters,
     Kind,
