@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, func, insert, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, func, insert, select, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import SECOND_US, Clock
@@ -137,14 +137,14 @@ class Queue:
     async def renew_all(self, held: Sequence[Task], lease_s: float) -> set[TaskId]:
         """Hold these tasks for `lease_s` from now; the ids of those that are still their holder's."""
         until_us = self._clock() + int(lease_s * SECOND_US)
-        renewed = update(tasks).where(or_(*map(_held, held))).values(held_until_us=until_us).returning(tasks.c.id)
+        renewed = update(tasks).where(_held(*held)).values(held_until_us=until_us).returning(tasks.c.id)
         async with self._records.begin() as tx:
             return set((await tx.execute(renewed)).scalars())
 
     async def held(self, held: Sequence[Task]) -> set[TaskId]:
         """The ids of those of these tasks that are still their holder's."""
         async with self._records.read() as rows:
-            return set((await rows.execute(select(tasks.c.id).where(or_(*map(_held, held))))).scalars())
+            return set((await rows.execute(select(tasks.c.id).where(_held(*held)))).scalars())
 
     async def finish(self, tx: AsyncConnection, task: Task) -> None:
         """The task is done and gone. Raises LeaseLost, so that the caller's transaction, too, is as if it never was."""
@@ -152,7 +152,7 @@ class Queue:
 
     async def finish_all(self, tx: AsyncConnection, done: Sequence[Task]) -> None:
         """`finish` for tasks that were leased together and are done together."""
-        if (await tx.execute(delete(tasks).where(or_(*map(_held, done))))).rowcount != len(done):
+        if (await tx.execute(delete(tasks).where(_held(*done)))).rowcount != len(done):
             raise LeaseLost("Some of these tasks are no longer yours.")
 
     async def release(self, tx: AsyncConnection, task: Task) -> None:
@@ -319,8 +319,9 @@ def _let_go(which: ColumnElement[bool]) -> Any:
     return update(tasks).where(which).values(error=silent, lease=None, held_until_us=None)
 
 
-def _held(task: Task) -> ColumnElement[bool]:
-    return and_(tasks.c.id == task.id, tasks.c.lease == task.lease)
+def _held(*held: Task) -> ColumnElement[bool]:
+    """Those of these tasks whose lease is still the holder's. No two rows ever have the same lease."""
+    return and_(tasks.c.id.in_([task.id for task in held]), tasks.c.lease.in_([task.lease for task in held]))
 
 
 def _require_one(task: Task, result: Any) -> None:
