@@ -9,9 +9,19 @@ import re
 from mainstem.catalogue.liveness.fetch import Answer, retry_after_s
 from mainstem.catalogue.liveness.verdict import Reason, Verdict, live, offline, unknown
 
-_CHALLENGES = re.compile(
-    r"_wafchallengeid|/waf-aiso/|/cdn-cgi/challenge-platform/|cf-chl-|cf_chl_opt|awsWafCookieDomainList|gokuProps"
-    r"|px-captcha|captcha-delivery\.com|_Incapsula_Resource|TikTokCaptcha|verify-bar-close"
+_CHALLENGES = (
+    "_wafchallengeid",
+    "/waf-aiso/",
+    "/cdn-cgi/challenge-platform/",
+    "cf-chl-",
+    "cf_chl_opt",
+    "awsWafCookieDomainList",
+    "gokuProps",
+    "px-captcha",
+    "captcha-delivery.com",
+    "_Incapsula_Resource",
+    "TikTokCaptcha",
+    "verify-bar-close",
 )
 """Marks that only challenge pages carry, whatever their size."""
 
@@ -62,14 +72,14 @@ def is_challenge(answer: Answer) -> bool:
     if answer.is_medium or not answer.body or "json" in answer.media_type:
         return False
     text = answer.text()
-    if _CHALLENGES.search(text):
+    if any(mark in text for mark in _CHALLENGES):
         return True
     return len(text) < _SMALL_PAGE_CHARACTERS and _SMALL_CHALLENGES.search(text) is not None
 
 
 def has_broadcast(text: str) -> bool:
     """The page has schema.org's BroadcastEvent of something that goes on: `isLiveBroadcast` without an `endDate`."""
-    return _BROADCASTS.search(text) is not None and _END_DATE.search(text) is None
+    return "isLiveBroadcast" in text and _BROADCASTS.search(text) is not None and _END_DATE.search(text) is None
 
 
 def page_verdict(answer: Answer) -> Verdict:
