@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from mainstem import __version__
+from mainstem import __version__, curator
+from mainstem.catalogue import Feature, Gate, Group
 from mainstem.children import Trade
 from mainstem.clock import SECOND_US, rfc3339, system_clock
 from mainstem.errors import Invalid, MainstemError, NotFound
@@ -20,6 +21,7 @@ from mainstem.identity import (
     Directory,
     Key,
     KeyDraft,
+    Role,
     Scope,
     Seal,
     Sources,
@@ -66,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_user(commands)
     _add_key(commands)
+    _add_flag(commands)
     _add_work(commands)
     _add_tasks(commands)
     _add_doctor(commands)
@@ -135,6 +138,40 @@ def _add_user(commands: _Commands) -> None:
         "--name", default=_FIRST_USER_KEY, help=f"what the key is called; {_FIRST_USER_KEY!r} if not given"
     )
     key.add_argument("--revoke", action="store_true", help="end the key of this name for good")
+    role = _add_command(
+        users,
+        "role",
+        _set_role,
+        "change an account's role",
+        "Change an account's role; it counts at once, also for tokens and connections that are there already.",
+    )
+    role.add_argument("account", metavar="ACCOUNT", help="whose role, by name, email or number")
+    role.add_argument("role", metavar="ROLE", choices=list(Role), help=", ".join(Role))
+    delete = _add_command(
+        users,
+        "delete",
+        _delete_account,
+        "delete an account",
+        "Delete an account with its keys for good. What it owns in the catalogue goes to the oldest administrator.",
+    )
+    delete.add_argument("account", metavar="ACCOUNT", help="which one, by name, email or number")
+
+
+def _add_flag(commands: _Commands) -> None:
+    flags = _add_group(
+        commands, "flag", "switch features on and off", "Switch features on and off, for all or for some."
+    )
+    for name, run, sentence in (
+        ("enable", _enable_flag, "switch a feature on for everybody, or for those who are named"),
+        ("disable", _disable_flag, "switch a feature off for everybody, or for those who are named"),
+    ):
+        command = _add_command(flags, name, run, sentence, f"{sentence.capitalize()}; a running server knows at once.")
+        command.add_argument("name", metavar="NAME", help="the feature's name, such as maintenance_mode")
+        command.add_argument("--actor", metavar="User:ID", help="one account")
+        command.add_argument("--group", metavar="GROUP", help=", ".join(Group))
+        command.add_argument("--percentage-of-actors", metavar="N", type=float, help="so many of a hundred accounts")
+        command.add_argument("--percentage-of-time", metavar="N", type=float, help="so many of a hundred requests")
+    _add_command(flags, "list", _list_flags, "list the features", "List the features, and for whom each is on.")
 
 
 def _add_key(commands: _Commands) -> None:
@@ -441,6 +478,57 @@ def _list_accounts(asked: argparse.Namespace, settings: Settings) -> int:
     return DONE
 
 
+def _set_role(asked: argparse.Namespace, settings: Settings) -> int:
+    account = curator.at_desk(settings, lambda desk: curator.set_role(desk, asked.account, asked.role))
+    if asked.json:
+        _show_json(_account_view(account))
+    else:
+        _show(f"{account.name} is {account.role} now.")
+    return DONE
+
+
+def _delete_account(asked: argparse.Namespace, settings: Settings) -> int:
+    account, heir = curator.at_desk(settings, lambda desk: curator.delete_account(desk, asked.account))
+    if asked.json:
+        _show_json({"id": account.id, "deleted": True, "heir": heir.id})
+    else:
+        _show(f"{account.name} is deleted. What it owned is {heir.name}'s now.")
+    return DONE
+
+
+def _enable_flag(asked: argparse.Namespace, settings: Settings) -> int:
+    return _show_flag(
+        asked, curator.at_desk(settings, lambda desk: desk.flags.enable(OPERATOR, asked.name, _gate(asked)))
+    )
+
+
+def _disable_flag(asked: argparse.Namespace, settings: Settings) -> int:
+    return _show_flag(
+        asked, curator.at_desk(settings, lambda desk: desk.flags.disable(OPERATOR, asked.name, _gate(asked)))
+    )
+
+
+def _gate(asked: argparse.Namespace) -> Gate:
+    return Gate(asked.actor, asked.group, asked.percentage_of_actors, asked.percentage_of_time)
+
+
+def _show_flag(asked: argparse.Namespace, feature: Feature) -> int:
+    if asked.json:
+        _show_json(_feature_view(feature))
+    else:
+        _show(f"{feature.name} is {feature.state}{_for_whom(feature)}.")
+    return DONE
+
+
+def _list_flags(asked: argparse.Namespace, settings: Settings) -> int:
+    features = curator.at_desk(settings, lambda desk: desk.flags.all())
+    if asked.json:
+        _show_json([_feature_view(one) for one in features])
+    else:
+        _show_table(("name", "state", "for"), [(one.name, one.state, _for_whom(one).strip()) for one in features])
+    return DONE
+
+
 def _add_api_key(asked: argparse.Namespace, settings: Settings) -> int:
     async def add(directory: Directory) -> tuple[Key, str]:
         draft = KeyDraft(
@@ -574,8 +662,32 @@ def _account_view(account: Account) -> dict[str, object]:
         "name": account.name,
         "email": account.email,
         "admin": account.is_admin,
+        "role": account.role,
         "created_at": rfc3339(account.created_us),
     }
+
+
+def _feature_view(feature: Feature) -> dict[str, object]:
+    return {
+        "name": feature.name,
+        "state": feature.state,
+        "boolean": feature.boolean,
+        "actors": sorted(feature.actors),
+        "groups": sorted(feature.groups),
+        "percentage_of_actors": feature.percentage_of_actors,
+        "percentage_of_time": feature.percentage_of_time,
+    }
+
+
+def _for_whom(feature: Feature) -> str:
+    """Which gates of a feature are open, beside the one for all."""
+    shares = {"accounts": feature.percentage_of_actors, "requests": feature.percentage_of_time}
+    gates = [
+        *sorted(feature.groups),
+        *sorted(feature.actors),
+        *(f"{share:g} % of {what}" for what, share in shares.items() if share),
+    ]
+    return f" for {', '.join(gates)}" if gates else ""
 
 
 def _key_view(key: Key) -> dict[str, object]:

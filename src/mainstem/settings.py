@@ -345,6 +345,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         _text("Whether StreamSource's limits count for this machine's own programs as well.", spellings=_SWITCH),
     ] = False
+    public_feed: Annotated[
+        bool,
+        _text("Whether anybody may poll the feed of what is not archived, without a token.", spellings=_SWITCH),
+    ] = False
 
     @property
     def is_local(self) -> bool:

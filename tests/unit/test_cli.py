@@ -386,3 +386,41 @@ def test_times_are_written_with_microseconds_only_where_there_are_any() -> None:
     assert rfc3339(1_710_498_600_000_000) == "2024-03-15T10:30:00Z"
     assert rfc3339(1_710_498_600_000_001) == "2024-03-15T10:30:00.000001Z"
     assert rfc3339(-1_000_000) == "1969-12-31T23:59:59Z"
+
+
+# Roles and features
+
+
+def test_a_role_is_changed_and_shown(shell: Shell) -> None:
+    """By name or email; an editor is what the operator makes when nothing is said."""
+    shell.run("migrate")
+    made = shell.ask("user", "add", "ada", "--email", "ada@example.com")
+    assert made["role"] == "editor"
+    assert shell.ask("user", "role", "ada@example.com", "default")["role"] == "default"
+    assert [one["role"] for one in shell.ask("user", "list")] == ["default"]
+
+
+def test_what_a_deleted_account_owned_goes_to_an_administrator(shell: Shell) -> None:
+    """There is always one, so the last cannot be deleted."""
+    shell.run("migrate")
+    root = shell.ask("user", "add", "root", "--admin")
+    ada = shell.ask("user", "add", "ada")
+    assert shell.ask("user", "delete", "ada") == {"id": ada["id"], "deleted": True, "heir": root["id"]}
+    assert [one["name"] for one in shell.ask("user", "list")] == ["root"]
+
+    status, _ = shell.run("user", "delete", "root")
+    assert status == 1
+    assert "administrator" in shell.error
+
+
+def test_features_are_switched_for_all_or_for_some(shell: Shell) -> None:
+    """Each gate by itself; a wrong one is named."""
+    shell.run("migrate")
+    assert shell.ask("flag", "enable", "maintenance_mode")["state"] == "on"
+    assert shell.ask("flag", "disable", "maintenance_mode")["state"] == "off"
+    some = shell.ask("flag", "enable", "new_player", "--actor", "User:9", "--group", "editors")
+    assert (some["state"], some["actors"], some["groups"]) == ("conditional", ["User:9"], ["editors"])
+    assert "new_player" in shell.run("flag", "list")[1]
+
+    assert shell.run("flag", "enable", "new_player", "--group", "friends")[0] == 2
+    assert shell.error == "mainstem: Group is not included in the list\n"
