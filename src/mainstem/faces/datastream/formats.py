@@ -208,13 +208,23 @@ class Csv:
         for column, values in zip(self._columns, table.columns, strict=True):
             if column.kind is ColumnKind.TIME:
                 values = time_text(values)
-            elif not self._raw and column.kind in (ColumnKind.TEXT, ColumnKind.JSON):
+            elif not self._raw and column.kind is not ColumnKind.BOOLEAN:
                 values = _harmless(values)
             arrays.append(values)
         return pa.Table.from_arrays(arrays, names=table.column_names)
 
 
-def _harmless(text: Any) -> Any:
+def _harmless(values: Any) -> Any:
+    """The cells as text that no spreadsheet runs. A number below zero begins like a formula, and is treated as one."""
+    if not pa.types.is_string(values.type):
+        # -0.0 equals 0. Most columns have neither, and numbers are written faster than text.
+        if not pc.any(pc.less_equal(values, 0)).as_py():
+            return values
+        values = values.cast(pa.string())
+    return _with_apostrophes(values)
+
+
+def _with_apostrophes(text: Any) -> Any:
     risky = pc.match_substring_regex(text, _RISKY).fill_null(False)
     if not pc.any(risky).as_py():
         return text
