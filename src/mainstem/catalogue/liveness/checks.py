@@ -15,15 +15,13 @@ import msgspec
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mainstem.catalogue.announcing import TOPIC, announcement, told
 from mainstem.catalogue.liveness.verdict import OFFLINES_NEEDED, Reason, Result, Standing, Verdict, decide
 from mainstem.catalogue.tables import listings
 from mainstem.clock import SECOND_US, Clock
 from mainstem.events import Announcement, announce
-from mainstem.ids import random_id
 from mainstem.storage import Records
 from mainstem.work import Queue
-
-TOPIC = "mainstem.listings"
 
 LEASE_S = 180.0
 """Longer than any check may take."""
@@ -198,8 +196,7 @@ def _same_broadcast(row: Any, at_us: int) -> bool:
 
 
 def _announcements(row: Any, change: Change, found: Found) -> list[Announcement]:
-    told: dict[str, object] = {
-        "listing_id": row.id,
+    checked: dict[str, object] = {
         "result": change.check_result,
         "reason": change.check_reason,
         "status": change.status,
@@ -207,10 +204,15 @@ def _announcements(row: Any, change: Change, found: Found) -> list[Announcement]
         "last_checked_us": change.last_checked_us,
         "last_live_us": change.last_live_us,
     }
-    events = [_announcement("checked", told, found.at_us)]
+    events = [announcement("checked", row.id, None, found.at_us, checked)]
     if change.status != row.status:
-        changed = {"was": row.status, "started_us": change.started_us}
-        events.append(_announcement(change.status, told | changed, found.at_us))
+        values = {name: getattr(change, name) for name in ("status", "started_us", "ended_us")}
+        changes = told({name: value for name, value in values.items() if value != getattr(row, name)})
+        changed = checked | {"was": row.status, "started_us": change.started_us}
+        events += [
+            announcement("updated", row.id, None, found.at_us, {"changes": changes}),
+            announcement(change.status, row.id, None, found.at_us, changed),
+        ]
     return events
 
 
@@ -221,10 +223,6 @@ def live_seconds(row: Any, found: Found) -> float:
         return 0.0
     seconds = (found.at_us - row.last_live_us) / SECOND_US
     return round(seconds, 3) if 0 <= seconds <= GAP_S_MAX else 0.0
-
-
-def _announcement(what: str, data: dict[str, object], at_us: int) -> Announcement:
-    return Announcement(TOPIC, f"listing.{what}", data, random_id("chk"), at_us)
 
 
 _BEFORE = select(
