@@ -8,26 +8,23 @@ lease is over. What was found and what is due next go through one transaction, o
 import random
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from itertools import batched
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mainstem.catalogue.announcing import TOPIC, announcement, told
+from mainstem.catalogue.announcing import announcement, tell, told
+from mainstem.catalogue.continuation import is_same_broadcast
 from mainstem.catalogue.liveness.verdict import OFFLINES_NEEDED, Reason, Result, Standing, Verdict, decide
 from mainstem.catalogue.tables import listings
 from mainstem.clock import SECOND_US, Clock
-from mainstem.events import Announcement, announce
+from mainstem.events import Announcement
 from mainstem.storage import Records
 from mainstem.work import Queue
 
 LEASE_S = 180.0
 """Longer than any check may take."""
-
-BROADCAST_WINDOW_S = 1_800
-"""Whoever is live again within it goes on with the same broadcast."""
 
 CONFIRM_S = 30.0
 """When to look again after an Offline that is not enough alone."""
@@ -38,7 +35,6 @@ GAP_S_MAX = 1_800
 _JITTER = 0.1
 _RETRY_S_MAX = 3_600.0
 _TRACE_CHARACTERS_MAX = 512
-_ANNOUNCEMENTS_AT_ONCE = 400
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -136,8 +132,7 @@ class Checks:
             announcements += _announcements(row, change, one)
         if changes:
             await tx.execute(_RECORD, changes)
-        for some in batched(announcements, _ANNOUNCEMENTS_AT_ONCE):
-            await announce(tx, self._queue, *some)
+        await tell(tx, self._queue, announcements)
 
     def _pause_s(self, change: "Change", verdict: Verdict) -> float:
         pause_s = self._pace.live_s if change.status == Result.LIVE else self._pace.idle_s
@@ -173,7 +168,7 @@ def after_check(row: Any, verdict: Verdict, at_us: int) -> Change:
     after = decide(before, verdict)
     is_live = verdict.result is Result.LIVE
     begins = is_live and before.status is not Result.LIVE
-    anew = begins and not _same_broadcast(row, at_us)
+    anew = begins and not is_same_broadcast(row.last_checked_us, row.left_live_us, at_us)
     return Change(
         status=after.status,
         started_us=at_us if anew or (is_live and row.started_us is None) else row.started_us,
@@ -190,29 +185,21 @@ def after_check(row: Any, verdict: Verdict, at_us: int) -> Change:
     )
 
 
-def _same_broadcast(row: Any, at_us: int) -> bool:
-    last_us = max((us for us in (row.last_live_us, row.left_live_us) if us is not None), default=None)
-    return last_us is not None and at_us - last_us < BROADCAST_WINDOW_S * SECOND_US
-
-
 def _announcements(row: Any, change: Change, found: Found) -> list[Announcement]:
+    listing, at_us = row.id, found.at_us
     checked: dict[str, object] = {
         "result": change.check_result,
         "reason": change.check_reason,
         "status": change.status,
         "live_seconds": live_seconds(row, found),
-        "last_checked_us": change.last_checked_us,
-        "last_live_us": change.last_live_us,
     }
-    events = [announcement("checked", row.id, None, found.at_us, checked)]
+    events = [announcement("checked", listing, None, at_us, checked)]
     if change.status != row.status:
         values = {name: getattr(change, name) for name in ("status", "started_us", "ended_us")}
         changes = told({name: value for name, value in values.items() if value != getattr(row, name)})
-        changed = checked | {"was": row.status, "started_us": change.started_us}
-        events += [
-            announcement("updated", row.id, None, found.at_us, {"changes": changes}),
-            announcement(change.status, row.id, None, found.at_us, changed),
-        ]
+        meaning = {"status": change.status, "was": row.status, "reason": change.check_reason}
+        events.append(announcement("updated", listing, None, at_us, {"changes": changes}))
+        events.append(announcement(change.status, listing, None, at_us, meaning))
     return events
 
 
@@ -264,4 +251,4 @@ def _due(now_us: int) -> Any:
     )
 
 
-__all__ = ["TOPIC", "Change", "Checks", "DueCheck", "Found", "Pace", "after_check", "live_seconds"]
+__all__ = ["Change", "Checks", "DueCheck", "Found", "Pace", "after_check", "live_seconds"]
