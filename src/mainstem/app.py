@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -13,10 +14,10 @@ import uvicorn
 import uvloop
 
 from mainstem import __version__
-from mainstem.catalogue import Flags
+from mainstem.catalogue import Flags, IgnoreLists, Places, Timestamps, hand_over_catalogue
 from mainstem.children import Children
 from mainstem.clock import Clock, system_clock
-from mainstem.errors import Unavailable
+from mainstem.errors import MainstemError, Unavailable
 from mainstem.events import (
     Announcer,
     Exports,
@@ -33,23 +34,29 @@ from mainstem.events import (
 )
 from mainstem.faces.datastream import DataStream, HotIngest
 from mainstem.faces.evernest import Evernest, HotPush
+from mainstem.faces.streamserver import AUDIENCE, ISSUER, Access, StreamServer, cors_of
 from mainstem.faces.streamsource import Context, StreamSource, Throttle
 from mainstem.http import Application, Guard, Limits, Sessions, SocketProtocol, TrustedProxies, hot_protocol
 from mainstem.identity import (
     Accounts,
+    Buckets,
     Directory,
     FirstStart,
+    ForeignTokens,
     RateLimiter,
     Seal,
     Signer,
     Sources,
     Terms,
+    linking_key,
     sealing_key,
     signing_key,
 )
 from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
 from mainstem.telemetry import Metrics, configure_logging, get_logger
+from mainstem.transcode import Limits as JobLimits
+from mainstem.transcode import ResumableLimits, ResumableUploads, Transcodes
 from mainstem.web import Door, Web
 from mainstem.work import Queue, QueueWatch
 
@@ -66,7 +73,11 @@ _STREAMSOURCE = Door(
     "Keep a catalogue of live streams elsewhere, and know which are live.",
     "/api-docs",
 )
+_STREAM_SERVER = Door(
+    "stream-server", ["/v1/stream"], "Send an audio file, get HLS that players play.", "/v1/stream/openapi.json"
+)
 _PING_S = 20
+_SWEEP_EVERY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +175,45 @@ async def _wire(
         sharing=Sharing(storage.records, topics, directory),
         clock=clock,
     )
+    flags = Flags(storage.records, clock)
+    flags = Flags(storage.records, clock)
+    places = Places(storage.records, clock, flags)
+    listings = Listings(storage.records, queue, directory, places, clock)
     streamsource = StreamSource(
         Context(
             clock=clock,
             throttle=Throttle(limiter, clock, limits_loopback=settings.rate_limit_loopback),
             directory=directory,
             accounts=_accounts(settings, storage, directory, layout, clock),
-            flags=Flags(storage.records, clock),
+            flags=flags,
+            places=Places(storage.records, clock, flags),
+            ignore_lists=IgnoreLists(storage.records, clock),
+            timestamps=Timestamps(storage.records, clock),
         ),
         __version__,
     )
+    transcodes = Transcodes(
+        storage.records,
+        storage.blobs,
+        queue,
+        clock,
+        scratch=storage.scratch,
+        bytes_max=settings.max_file_size,
+        keep_days=settings.compression_cleanup_after_days,
+        limits=JobLimits(duration_max_s=settings.transcode_duration_max_s),
+    )
+    uploads = ResumableUploads(
+        layout.uploads,
+        ResumableLimits(
+            file_bytes_max=settings.max_file_size,
+            open_max=settings.uploads_open_max,
+            lifetime_s=settings.upload_lifetime_s,
+            disk_free_bytes_min=settings.disk_free_bytes_min,
+        ),
+        clock,
+    )
+    await uploads.open()
+    streamserver = _stream_server(settings, directory, sessions, layout, clock, transcodes, uploads)
     protocol = hot_protocol(
         [HotIngest(ingest, directory, metrics), HotPush(messages, sources, clock, metrics)],
         body_bytes_max=settings.body_bytes_max,
@@ -184,14 +224,68 @@ async def _wire(
         body_pause_s=settings.body_timeout_s,
         proxies=TrustedProxies(settings.trusted_proxies),
     )
-    web = Web(probe, [_DATASTREAM, _EVERNEST, _STREAMSOURCE], __version__)
+    web = Web(probe, [_DATASTREAM, _EVERNEST, _STREAMSOURCE, _STREAM_SERVER], __version__)
     return Server(
-        Application([datastream, evernest, streamsource, web], limits, metrics),
+        Application([datastream, evernest, streamsource, streamserver, web], limits, metrics),
         protocol,
         datastream,
         first_start,
-        background=[Announcer(queue, storage.log, topics).run, watch.run, children.run],
+        background=[
+            Announcer(queue, storage.log, topics).run,
+            watch.run,
+            children.run,
+            functools.partial(_sweep, transcodes.sweep, uploads.sweep),
+        ],
     )
+
+
+async def _sweep(*sweeps: Callable[[], Awaitable[None]]) -> None:
+    """Clear away what is past its time, now and then, until cancelled."""
+    while True:
+        for sweep in sweeps:
+            try:
+                await sweep()
+            except MainstemError as error:
+                logger.warning("sweep failed", reason=error.message)
+        await asyncio.sleep(_SWEEP_EVERY_S)
+
+
+def _stream_server(
+    settings: Settings,
+    directory: Directory,
+    sessions: Sessions,
+    layout: Layout,
+    clock: Clock,
+    transcodes: Transcodes,
+    uploads: ResumableUploads,
+) -> StreamServer:
+    """On this machine alone nobody has to sign in or is counted, unless that is asked for."""
+    secret = settings.secret_key
+    access = Access(
+        directory,
+        None if settings.jwt_secret is None else ForeignTokens(settings.jwt_secret, ISSUER, AUDIENCE, clock),
+        linking_key(layout.keys) if secret is None else secret.encode(),
+        clock,
+        required=_or_unless_local(settings.stream_require_auth, settings),
+        tolerance_s=settings.signature_tolerance_s,
+    )
+    buckets = Buckets(settings.rate_limit_rpm, settings.rate_limit_burst, clock)
+    return StreamServer(
+        transcodes=transcodes,
+        uploads=uploads,
+        access=access,
+        sessions=sessions,
+        buckets=buckets if _or_unless_local(settings.rate_limit, settings) else None,
+        cors=cors_of(settings.allowed_origins, settings.cors_max_age_s),
+        clock=clock,
+        file_bytes_max=settings.max_file_size,
+        dates=settings.stream_dates,
+        version=__version__,
+    )
+
+
+def _or_unless_local(chosen: bool | None, settings: Settings) -> bool:
+    return not settings.is_local if chosen is None else chosen
 
 
 def _accounts(settings: Settings, storage: Storage, directory: Directory, layout: Layout, clock: Clock) -> Accounts:
@@ -199,7 +293,7 @@ def _accounts(settings: Settings, storage: Storage, directory: Directory, layout
     key = own if settings.secret_key_base is None else settings.secret_key_base.encode()
     signer = Signer(key, settings.token_lifetime_s, clock, others=[own])
     terms = Terms(is_open=settings.signup, roles=settings.signup_roles)
-    return Accounts(storage.records, clock, directory, signer, terms)
+    return Accounts(storage.records, clock, directory, signer, terms, heirs=[hand_over_catalogue])
 
 
 async def serve(settings: Settings) -> None:

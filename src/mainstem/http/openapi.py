@@ -112,18 +112,24 @@ class _Shapes:
             if str(status) in responses:
                 continue
             responses[str(status)] = {
-                "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+                "description": f"{_phrase(status)}: {', '.join(codes)}",
                 "content": {JSON: {"schema": self._schema_of[repr(self._face.error_kind)]}},
             }
         return responses
 
     def errors(self, route: Route) -> Sequence[str]:
-        codes = [*route.errors, *_COMMON_ERRORS]
+        codes = [*_COMMON_ERRORS]
         if not route.public:
             codes += _CREDENTIAL_ERRORS
         if route.bodies:
             codes += _BODY_ERRORS
-        return list(dict.fromkeys(codes))
+        # A face need not tell all of them apart.
+        return list(dict.fromkeys([*route.errors, *(code for code in codes if code in self._face.codes)]))
+
+
+def _phrase(status: int) -> str:
+    """What a status means; some protocols have one of their own."""
+    return HTTPStatus(status).phrase if status in HTTPStatus else f"Status {status}"
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

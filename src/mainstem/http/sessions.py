@@ -43,6 +43,7 @@ class Sessions:
         self._directory = directory
         self._clock = clock
         self._sessions: dict[Session, None] = {}
+        self._unnamed: dict[object, Callable[[MainstemError], None]] = {}
         self._stopping = False
 
     @contextmanager
@@ -62,6 +63,18 @@ class Sessions:
         finally:
             del self._sessions[session]
 
+    @contextmanager
+    def stay_unnamed(self, end: Callable[[MainstemError], None]) -> Iterator[None]:
+        """As `stay`, for somebody who had to show nothing: only the server's stop ends it."""
+        key = object()
+        self._unnamed[key] = end
+        if self._stopping:
+            end(_stopping())
+        try:
+            yield
+        finally:
+            del self._unnamed[key]
+
     async def watch(self) -> None:
         """Runs until cancelled. What changes often is looked at no more than twice a second."""
         while True:
@@ -73,11 +86,17 @@ class Sessions:
 
     def families(self) -> Iterator[Family]:
         """What /metrics tells of them."""
-        yield single("live_connections", "gauge", "WebSockets and tails that are open.", len(self._sessions))
+        yield single("live_connections", "gauge", "WebSockets and tails that are open.", self._count)
+
+    @property
+    def _count(self) -> int:
+        return len(self._sessions) + len(self._unnamed)
 
     def stop(self) -> None:
         """Let everybody go: the server stops."""
         self._stopping = True
+        for end in list(self._unnamed.values()):
+            end(_stopping())
         for session in list(self._sessions):
             session.end(_stopping())
 

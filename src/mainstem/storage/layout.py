@@ -37,6 +37,11 @@ class Layout:
         return self.data / "scratch"
 
     @property
+    def uploads(self) -> Path:
+        """Files that come in pieces, until all of their bytes are here."""
+        return self.data / "uploads"
+
+    @property
     def keys(self) -> Path:
         return self.data / "keys"
 
@@ -48,7 +53,7 @@ class Layout:
         """Make the folders that are missing. Raises Unavailable when the file system refuses."""
         try:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.log, self.blobs, self.temporary, self.scratch, self.keys):
+            for folder in (self.log, self.blobs, self.temporary, self.scratch, self.uploads, self.keys):
                 folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(self.data)
             sync_folder(self.data.absolute().parent)

@@ -21,6 +21,9 @@ _ASSETS = {
     "style.css": "assets/style.css",
     "docs.js": "assets/docs.js",
     "icon.svg": "assets/icon.svg",
+    "player.js": "assets/player.js",
+    "player.css": "assets/player.css",
+    "hls.light.min.js": "vendor/hls.js/hls.light.min.js",
     "swagger-ui.css": "vendor/swagger-ui/swagger-ui.css",
     "swagger-ui-bundle.js": "vendor/swagger-ui/swagger-ui-bundle.js",
 }
