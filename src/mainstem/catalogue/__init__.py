@@ -1,5 +1,7 @@
 """The catalogue of what is live elsewhere: listings, streamers, places, and whether they are live now."""
 
+from mainstem.catalogue.feed import Edition, Feed
+from mainstem.catalogue.figures import Figures, ListingFigures
 from mainstem.catalogue.flags import (
     ACTOR,
     ANALYTICS,
@@ -14,9 +16,13 @@ from mainstem.catalogue.flags import (
     Gate,
     Group,
 )
+from mainstem.catalogue.ignore import BulkCreated, IgnoreChanges, IgnoreEntry, IgnoreLists, IgnoreType, InvalidEntry
+from mainstem.catalogue.inheritance import hand_over_catalogue
 from mainstem.catalogue.listings import Listings
 from mainstem.catalogue.liveness import CheckerOptions, NoOwnStreams, OwnStreams, keep_checking
+from mainstem.catalogue.locks import Cell, CellLock, CellLocked, CellLocks, TooManyLocks
 from mainstem.catalogue.model import (
+    Choice,
     Filters,
     Kind,
     Listing,
@@ -46,6 +52,8 @@ from mainstem.catalogue.places import (
     PlacePage,
     Places,
 )
+from mainstem.catalogue.presence import Person, Presence, Present
+from mainstem.catalogue.sheet import Came, Changed, Left, Locked, News, NotLocked, PeopleNow, Sheet, Unlocked
 from mainstem.catalogue.streamers import (
     AccountChanges,
     Streamer,
@@ -53,6 +61,14 @@ from mainstem.catalogue.streamers import (
     StreamerChanges,
     StreamerPage,
     Streamers,
+)
+from mainstem.catalogue.timestamps import (
+    LinkDraft,
+    Timestamp,
+    TimestampChanges,
+    TimestampFilters,
+    TimestampLink,
+    Timestamps,
 )
 
 __all__ = [
@@ -64,28 +80,52 @@ __all__ = [
     "MAINTENANCE",
     "TAGS",
     "AccountChanges",
+    "BulkCreated",
+    "Came",
+    "Cell",
+    "CellLock",
+    "CellLocked",
+    "CellLocks",
+    "Changed",
     "CheckerOptions",
+    "Choice",
+    "Edition",
     "Feature",
     "FeatureOff",
+    "Feed",
+    "Figures",
     "Filters",
     "Flags",
     "Gate",
     "Group",
+    "IgnoreChanges",
+    "IgnoreEntry",
+    "IgnoreLists",
+    "IgnoreType",
+    "InvalidEntry",
     "InvalidPlace",
     "Kind",
+    "Left",
+    "LinkDraft",
     "Listing",
     "ListingChanges",
+    "ListingFigures",
     "ListingId",
     "ListingNotFound",
     "Listings",
     "Location",
     "LocationId",
+    "Locked",
+    "News",
     "NoOwnStreams",
     "NotAllowed",
+    "NotLocked",
     "Orientation",
     "OwnStreams",
     "Page",
     "PageRequest",
+    "PeopleNow",
+    "Person",
     "PlaceChanges",
     "PlaceDraft",
     "PlaceFilters",
@@ -94,6 +134,9 @@ __all__ = [
     "PlacePage",
     "Places",
     "Platform",
+    "Presence",
+    "Present",
+    "Sheet",
     "Sort",
     "Status",
     "Streamer",
@@ -104,5 +147,13 @@ __all__ = [
     "StreamerNotFound",
     "StreamerPage",
     "Streamers",
+    "Timestamp",
+    "TimestampChanges",
+    "TimestampFilters",
+    "TimestampLink",
+    "Timestamps",
+    "TooManyLocks",
+    "Unlocked",
+    "hand_over_catalogue",
     "keep_checking",
 ]

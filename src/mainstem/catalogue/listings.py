@@ -167,9 +167,10 @@ class Listings:
             before = _changeable(principal, await read_listing(tx, listing), listing)
             _check(changes, is_new=False)
             email = await self._email(before.owner) if changes.posted_by is not UNSET else None
-            values = rules.changed_values(before, changes, email, self._clock())
+            now_us = self._clock()
+            values = rules.changed_values(before, changes, email, now_us)
             values |= await self._related_values(tx, changes, before)
-            return await self._update(tx, principal.account, before, values)
+            return await self._update(tx, principal.account, before, values, now_us)
 
     async def pin(self, principal: Principal, listing: int, *, pinned: bool) -> Listing:
         """Put a listing on top of lists, or no longer. Raises ListingNotFound, then NotAllowed."""
@@ -204,15 +205,10 @@ class Listings:
                 rows = (await tx.execute(LISTING.where(_may_be_over(now_us, window_us)).limit(_SWEEP_ROWS))).all()
                 over = [one for one in map(listing_of, rows) if is_over(one, now_us, window_us)]
                 for one in over:
-                    await self._update(tx, None, one, rules.archived_values(one, {}, now_us))
+                    await self._update(tx, None, one, rules.archived_values(one, {}, now_us), now_us)
             count += len(over)
             if len(over) < _SWEEP_ROWS:
                 return count
-
-    async def hand_over(self, tx: AsyncConnection, giver: AccountId, taker: AccountId) -> None:
-        """Give all listings and streamers of an account to another, as part of the caller's transaction."""
-        for owned in (listings, streamers):
-            await tx.execute(update(owned).where(owned.c.owner == giver).values(owner=taker))
 
     # Within
 
@@ -237,11 +233,10 @@ class Listings:
         return _known(await read_listing(tx, listing), listing)
 
     async def _update(
-        self, tx: AsyncConnection, by: AccountId | None, before: Listing, values: rules.Values
+        self, tx: AsyncConnection, by: AccountId | None, before: Listing, values: rules.Values, now_us: int
     ) -> Listing:
         if not values:
             return before
-        now_us = self._clock()
         values = values | {"updated_us": now_us}
         await tx.execute(update(listings).where(listings.c.id == before.id).values(values))
         events = [announcement("updated", before.id, by, now_us, {"changes": told(values)})]
@@ -259,7 +254,7 @@ class Listings:
         values |= await self._related_values(tx, changes, before)
         if before.started_us is None:
             values.setdefault("started_us", now_us)
-        return await self._update(tx, by, before, values)
+        return await self._update(tx, by, before, values, now_us)
 
     async def _continuable(
         self, tx: AsyncConnection, principal: Principal, streamer: StreamerId, now_us: int
