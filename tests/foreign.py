@@ -56,13 +56,13 @@ def ffmpeg(*arguments: object, timeout_s: float = _RUN_S) -> "subprocess.Complet
     return done
 
 
-def ffprobe(place: object, *wanted: str) -> dict[str, object]:
-    """What ffprobe finds in a file or playlist, as its JSON; it must find no error."""
+def ffprobe[Answer](place: object, *wanted: str, answer: type[Answer]) -> Answer:
+    """What ffprobe finds in a file or playlist, decoded from its JSON; it must find no error."""
     program = _installed("ffprobe")
     done = _run([program, "-v", "error", "-of", "json", *wanted, place])
     assert done.returncode == 0, done.stderr.decode()[-3_000:]
     assert not done.stderr, done.stderr.decode()[-3_000:]
-    return msgspec.json.decode(done.stdout, type=dict[str, object])
+    return msgspec.json.decode(done.stdout, type=answer)
 
 
 def chromium() -> Path:

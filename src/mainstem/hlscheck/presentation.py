@@ -15,8 +15,8 @@ from mainstem.hlscheck.transport import CLOCK_HZ, WRAP
 
 _EDGE_S, _EDGE_FRAMES = Fraction(1, 10), 3
 """An encoder's padding: what a segment may hold beyond the sound that the playlist speaks of, whichever is more."""
-_APART_S = Fraction(1, 10)
-"""How far apart the first timestamps of two variants may lie."""
+_APART_S, _APART_FRAMES = 0.1, 2
+"""How far apart the first timestamps of two variants may lie, whichever is more: an encoder's delay comes first."""
 
 
 class Measured(NamedTuple):
@@ -39,6 +39,7 @@ class Rendition(msgspec.Struct, frozen=True):
     """None: too short to have a peak by its definition."""
     target_s: int | None
     start_s: float | None
+    frame_s: float
 
 
 def rendition(playlist: Playlist, measured: Sequence[Measured]) -> Rendition:
@@ -54,6 +55,7 @@ def rendition(playlist: Playlist, measured: Sequence[Measured]) -> Rendition:
         peak_bits(measured, playlist.target_s or 0),
         playlist.target_s,
         float(first.start_s) if first and first.start_s is not None else None,
+        float(first.frame_s) if first else 0.0,
     )
 
 
@@ -147,5 +149,6 @@ def ladder_rules(name: str, held: Sequence[Rendition]) -> Iterator[Finding]:
     if len(set(targets.values())) > 1:
         yield finding("master.target", name, f"target durations are {targets}")
     starts = {one.name: one.start_s for one in held if one.start_s is not None}
-    if starts and max(starts.values()) - min(starts.values()) > _APART_S:
+    apart_s = max([_APART_S, *(_APART_FRAMES * one.frame_s for one in held)])
+    if starts and max(starts.values()) - min(starts.values()) > apart_s:
         yield finding("master.timestamps", name, f"variants begin at {starts}")

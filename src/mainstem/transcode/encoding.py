@@ -19,6 +19,8 @@ _ENCODERS = {Codec.AAC: "aac", Codec.MP3: "libmp3lame", Codec.OPUS: "libopus", C
 _FLAC_BLOCKS_S = 10
 """FLAC blocks of a tenth of a second, so that six seconds are a whole number of them."""
 _FLAC_BLOCK_MAX = 16_384
+_RESAMPLED_MIN = 64
+"""A resampler keeps a few samples to itself: of a source that is shorter, nothing would come out."""
 
 
 class Piece(NamedTuple):
@@ -37,6 +39,7 @@ class Encoder:
         self._rung = rung
         self._context = _open(rung, layout)
         self._fed = self._packed = 0  # samples
+        self._begun = False
         self._cutter = Cutter(rung.sample_rate)
         self._writer: TsWriter | None = None
         if rung.container is Container.TS:
@@ -64,6 +67,9 @@ class Encoder:
 
     def add(self, frame: AudioFrame) -> Iterator[Piece]:
         """Encode samples of any rate, format and layout, the same each time; the segments that are complete."""
+        if not self._begun and frame.samples < _RESAMPLED_MIN and frame.sample_rate != self._rung.sample_rate:
+            frame = _padded(frame)
+        self._begun = True
         return self._pieces(self._context.encode(frame))
 
     def finish(self) -> Iterator[Piece]:
@@ -115,6 +121,17 @@ def _open(rung: Rung, layout: str) -> AudioCodecContext:
     context.options = options
     context.open()
     return context
+
+
+def _padded(frame: AudioFrame) -> AudioFrame:
+    """The same samples, and silence after them."""
+    longer = AudioFrame(frame.format, frame.layout, _RESAMPLED_MIN)
+    longer.sample_rate = frame.sample_rate
+    silence = b"\x80" if frame.format.name.startswith("u8") else b"\0"
+    for there, here in zip(longer.planes, frame.planes, strict=True):
+        sound = bytes(here)[: there.buffer_size * frame.samples // _RESAMPLED_MIN]
+        there.update(sound.ljust(there.buffer_size, silence))
+    return longer
 
 
 def _flac_block(rate: int) -> int:

@@ -48,7 +48,10 @@ class Meter:
         assert self._graph is not None
         while True:
             try:
-                self._last = self._graph.pull()  # type: ignore[assignment]  # an audio graph gives audio
+                frame = self._graph.pull()
+                # What is left at the end is less than the filter measures, and tells nothing.
+                if frame.metadata:
+                    self._last = frame  # type: ignore[assignment]  # an audio graph gives audio
             except (av.BlockingIOError, av.EOFError):
                 return
 
