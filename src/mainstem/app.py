@@ -14,7 +14,7 @@ import uvicorn
 import uvloop
 
 from mainstem import __version__
-from mainstem.catalogue import Flags, IgnoreLists, Places, Timestamps, hand_over_catalogue
+from mainstem.catalogue import Flags, IgnoreLists, Listings, Places, Streamers, Timestamps, hand_over_catalogue
 from mainstem.children import Children
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import MainstemError, Unavailable
@@ -150,6 +150,7 @@ async def _wire(
     for source in (probe.families, watch.families, children.families):
         metrics.add(source)
     metrics.add(sessions.families)
+    sharing = Sharing(storage.records, topics, directory)
     datastream = DataStream(
         directory=directory,
         limiter=limiter,
@@ -158,6 +159,7 @@ async def _wire(
         queries=Queries(storage.log, storage.analytics, topics, clock, settings.query_timeout_s),
         exports=Exports(storage.log, storage.analytics, topics, settings.query_timeout_s),
         following=Following(storage.log, topics),
+        sharing=sharing,
         sessions=sessions,
         probe=probe,
         metrics=metrics,
@@ -172,10 +174,9 @@ async def _wire(
         limiter=limiter,
         topics=topics,
         messages=messages,
-        sharing=Sharing(storage.records, topics, directory),
+        sharing=sharing,
         clock=clock,
     )
-    flags = Flags(storage.records, clock)
     flags = Flags(storage.records, clock)
     places = Places(storage.records, clock, flags)
     listings = Listings(storage.records, queue, directory, places, clock)
@@ -186,7 +187,9 @@ async def _wire(
             directory=directory,
             accounts=_accounts(settings, storage, directory, layout, clock),
             flags=flags,
-            places=Places(storage.records, clock, flags),
+            listings=listings,
+            streamers=Streamers(storage.records, queue, directory, clock),
+            places=places,
             ignore_lists=IgnoreLists(storage.records, clock),
             timestamps=Timestamps(storage.records, clock),
         ),

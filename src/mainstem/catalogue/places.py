@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.catalogue.flags import LOCATION_VALIDATION, Flags
 from mainstem.catalogue.model import TEXT_CHARACTERS_MAX, Location, LocationId, PlaceDraft
+from mainstem.catalogue.rights import require_maker, require_reader
 from mainstem.catalogue.rows import location_of
 from mainstem.catalogue.tables import listings, locations
 from mainstem.clock import Clock
@@ -110,7 +111,8 @@ class Places:
     # Reading
 
     async def get(self, principal: Principal, place: int) -> tuple[Location, int]:
-        """A place, and how many listings it has. Raises PlaceNotFound."""
+        """A place, and how many listings it has. Raises Denied, PlaceNotFound."""
+        require_reader(principal)
         async with self._records.read() as rows:
             found = await _one(rows, place)
             return found, (await _counts(rows, [found.id])).get(found.id, 0)
@@ -118,7 +120,8 @@ class Places:
     async def page(
         self, principal: Principal, *, page: int = 1, per_page: int = 20, filters: PlaceFilters | None = None
     ) -> PlacePage:
-        """Places by city and state."""
+        """Places by city and state. Raises Denied."""
+        require_reader(principal)
         wanted = _wanted(filters or PlaceFilters())
         query = select(locations).where(wanted).order_by(*_ORDER).limit(per_page).offset((page - 1) * per_page)
         async with self._records.read() as rows:
@@ -127,7 +130,8 @@ class Places:
             return PlacePage(found, await _counts(rows, [place.id for place in found]), total or 0)
 
     async def all(self, principal: Principal, *, only_known: bool = False) -> list[Location]:
-        """The first 50,000 places by city and state."""
+        """The first 50,000 places by city and state. Raises Denied."""
+        require_reader(principal)
         query = select(locations).where(locations.c.is_known_city if only_known else true())
         async with self._records.read() as rows:
             return [location_of(row) for row in await rows.execute(query.order_by(*_ORDER).limit(ALL_MAX))]
@@ -136,7 +140,7 @@ class Places:
 
     async def create(self, principal: Principal, changes: PlaceChanges) -> Location:
         """Raises Denied, InvalidPlace."""
-        _require_editor(principal)
+        require_maker(principal)
         values = _values(changes, {})
         values["is_known_city"] = principal.role is Role.ADMIN and changes.is_known_city is True
         async with self._records.begin() as tx:
@@ -147,7 +151,7 @@ class Places:
         """Raises PlaceNotFound, Denied (a known city is an administrator's to change), InvalidPlace."""
         async with self._records.begin() as tx:
             before = await _one(tx, place)
-            _require_editor(principal)
+            require_maker(principal)
             if before.is_known_city and principal.role is not Role.ADMIN:
                 raise Denied("Known cities are for administrators to change")
             values = _values(changes, msgspec.structs.asdict(before))
@@ -162,7 +166,7 @@ class Places:
         """Raises PlaceNotFound, Denied, PlaceInUse."""
         async with self._records.begin() as tx:
             found = await _one(tx, place)
-            _require_editor(principal)
+            require_maker(principal)
             if found.is_known_city and principal.role is not Role.ADMIN:
                 raise Denied("Known cities are for administrators to delete")
             count = (await _counts(tx, [found.id])).get(found.id, 0)
@@ -272,8 +276,3 @@ async def _known(tx: AsyncConnection, found: Location | None, values: Mapping[st
         if place.city.lower() == city and (place.state_province or state).lower() == state:
             return place.id
     raise InvalidFields([("city", "is not a recognized city. Please contact an admin to add it.")])
-
-
-def _require_editor(principal: Principal) -> None:
-    if principal.role is Role.DEFAULT:
-        raise Denied("Locations are for editors to change")

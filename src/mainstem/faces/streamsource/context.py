@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mainstem.catalogue import MAINTENANCE, Flags
+from mainstem.catalogue import MAINTENANCE, Flags, IgnoreLists, Listings, Places, Streamers, Timestamps
 from mainstem.clock import Clock
 from mainstem.errors import Denied, Unauthenticated
 from mainstem.faces.streamsource import wire
@@ -20,6 +20,11 @@ class Context:
     directory: Directory
     accounts: Accounts
     flags: Flags
+    listings: Listings
+    streamers: Streamers
+    places: Places
+    ignore_lists: IgnoreLists
+    timestamps: Timestamps
 
     def token_of(self, call: Call) -> str:
         """What the client shows as Authorization: Bearer. Raises Unauthenticated."""

@@ -122,11 +122,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = datetime.resolution
 
 
-def record_id(call: Call, name: str = "id") -> int:
-    """The number of a record in the path. Raises NotFound for what cannot be one."""
+def record_id(call: Call, name: str = "id", kind: type[NotFound] = NotFound) -> int:
+    """The number of a record in the path. Raises NotFound, of this kind, for what cannot be one."""
     number = integer_of(call.path_parameters[name])
     if number is None or number < 0:
-        raise NotFound("Record not found")
+        raise kind("Record not found")
     return number
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from mainstem.errors import MainstemError
-from mainstem.faces.streamsource import accounts, docs, flags, wire
+from mainstem.faces.streamsource import accounts, docs, flags, ignore, listings, places, timestamps, wire
 from mainstem.faces.streamsource.context import Context
 from mainstem.http import Answer, Call, Cors, MethodNotAllowed, NoSuchRoute, Route
 from mainstem.identity import RateLimited, Role
@@ -75,6 +75,10 @@ class StreamSource:
     def routes(self) -> Sequence[Route]:
         return [
             *accounts.routes(self._context),
+            *places.routes(self._context),
+            *timestamps.routes(self._context),
+            *ignore.routes(self._context),
+            *listings.routes(self._context),
             *flags.routes(self._context),
             *docs.routes(self, self._version),
         ]

@@ -9,7 +9,15 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from mainstem.catalogue import BULK_IMPORT, EXPORT, FeatureOff
+from mainstem.catalogue import (
+    BULK_IMPORT,
+    EXPORT,
+    FeatureOff,
+    InvalidEntry,
+    InvalidPlace,
+    PlaceInUse,
+    PlaceNotFound,
+)
 from mainstem.clock import SECOND_US
 from mainstem.errors import (
     Conflict,
@@ -70,12 +78,15 @@ ERRORS: Mapping[type[MainstemError], Refusal] = {
     FeatureOff: Refusal(403, "PERMISSION_DENIED", "This feature is not currently available"),
     Denied: Refusal(403, "PERMISSION_DENIED", "You are not authorized to perform this action"),
     NoSuchRoute: Refusal(404, "NO_ROUTE", "Not Found"),
+    PlaceNotFound: Refusal(404, "NOT_FOUND", "Location not found"),
     NotFound: Refusal(404, "NOT_FOUND", "Record not found"),
     MethodNotAllowed: Refusal(405, "METHOD_NOT_ALLOWED", "Method Not Allowed"),
     BodyTooSlow: Refusal(408, "REQUEST_TIMEOUT"),
     Conflict: Refusal(409, "CONFLICT"),
     BodyTooLarge: Refusal(413, "PAYLOAD_TOO_LARGE"),
     UnsupportedMediaType: Refusal(415, "UNSUPPORTED_MEDIA_TYPE"),
+    InvalidPlace: Refusal(422, "INVALID_REQUEST", "Validation failed"),
+    PlaceInUse: Refusal(422, "INVALID_REQUEST", "Cannot delete location"),
     InvalidFields: Refusal(422, "INVALID_REQUEST"),
     Invalid: Refusal(422, "INVALID_REQUEST"),
     UpgradeRequired: Refusal(426, "UPGRADE_REQUIRED"),
@@ -101,8 +112,11 @@ class Failure(msgspec.Struct, kw_only=True):
 
     error: str
     maintenance: bool | UnsetType = UNSET
+    """True while the operator has switched the API off."""
     details: dict[str, list[str]] | UnsetType = UNSET
+    """What is wrong with each field of a location."""
     errors: list[str] | UnsetType = UNSET
+    """What is wrong with an entry of an ignore list, a sentence each."""
 
 
 def error_answer(error: MainstemError | None) -> Answer:
@@ -111,7 +125,12 @@ def error_answer(error: MainstemError | None) -> Answer:
     said = refusal.text or (error.message if error is not None else "")
     if isinstance(error, FeatureOff):
         said = _FEATURES_OFF.get(error.name, said)
-    failure = Failure(error=said, maintenance=True if isinstance(error, Maintenance) else UNSET)
+    failure = Failure(
+        error=said,
+        maintenance=True if isinstance(error, Maintenance) else UNSET,
+        details=error.by_field if isinstance(error, InvalidPlace | PlaceInUse) else UNSET,
+        errors=error.sentences if isinstance(error, InvalidEntry) else UNSET,
+    )
     return json_answer(failure, refusal.status, _error_headers(refusal.status, error))
 
 
