@@ -78,6 +78,8 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """All is written."""
 
+    duration_s: float
+    """Of what could be decoded."""
     loudness: Loudness
     cover: str | None
     """Media type of the picture in the folder."""
@@ -139,12 +141,13 @@ class _Transcoding:
         self._folder = Path(spec.folder)
         self._cover: str | None = None
         self._progress = 0.0
+        self._decoded_s = 0.0
         self._told_at = 0.0
 
     def run(self) -> Done:
         target = self._spec.target_lufs
         if target is None:
-            return Done(self._encode(share=(0.0, 1.0), gain_db=None, measured=None), self._cover)
+            return self._done(self._encode(share=(0.0, 1.0), gain_db=None, measured=None))
 
         from msgspec.structs import replace
 
@@ -153,7 +156,10 @@ class _Transcoding:
         measured = self._measure(share=(0.0, _MEASURED_SHARE))
         gain = gain_db(measured, target)
         measured = replace(measured, target_lufs=target, gain_db=round(gain, 2))
-        return Done(self._encode(share=(_MEASURED_SHARE, 1.0), gain_db=gain, measured=measured), self._cover)
+        return self._done(self._encode(share=(_MEASURED_SHARE, 1.0), gain_db=gain, measured=measured))
+
+    def _done(self, loudness: Loudness) -> Done:
+        return Done(duration_s=round(self._decoded_s, 6), loudness=loudness, cover=self._cover)
 
     def _measure(self, share: tuple[float, float]) -> Loudness:
         from mainstem.transcode.loudness import Meter
@@ -200,7 +206,7 @@ class _Transcoding:
         source = Source.open(Path(self._spec.source))
         try:
             for chunk in evened(source.frames(picture), _CHUNKS_S):
-                decoded_s = source.decoded / chunk.sample_rate
+                self._decoded_s = decoded_s = source.decoded_s
                 if decoded_s > self._spec.duration_max_s:
                     raise Unreadable(f"It lasts longer than the {self._spec.duration_max_s:.0f} s that are taken.")
                 self._advance(begin + (end - begin) * _part(source, decoded_s))

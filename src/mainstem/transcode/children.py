@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+import tempfile
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import IO
 
 import msgspec
 
@@ -18,6 +20,7 @@ _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "TMPDIR", "V
 
 _READ_BYTES = 1 << 16
 _LINE_BYTES_MAX = 1 << 20
+_SAID_BYTES = 2_000
 
 _decode = msgspec.json.Decoder(Message).decode
 
@@ -25,8 +28,9 @@ _decode = msgspec.json.Decoder(Message).decode
 class Child:
     """A running child."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, errors: IO[bytes]) -> None:
         self._process = process
+        self._errors = errors
 
     async def messages(self) -> AsyncIterator[list[Message]]:
         """What it tells, as much at a time as there is, until it ends."""
@@ -45,6 +49,11 @@ class Child:
             last = told[-1]
         return last
 
+    def said(self) -> str:
+        """The end of what it wrote to its standard error: nothing, unless a program is wrong."""
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _SAID_BYTES))
+        return self._errors.read().decode(errors="replace")
+
     async def status(self) -> str:
         """How it ended, for people."""
         code = await self._process.wait()
@@ -60,18 +69,19 @@ async def running(spec: Spec) -> AsyncIterator[Child]:
     """A child with this to do. At the end of the block it is dead, and so is everything that it may have started."""
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment["OPENBLAS_NUM_THREADS"] = "1"
-    process = await asyncio.create_subprocess_exec(
-        *_COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
-    )
-    try:
-        assert process.stdin is not None
-        with suppress(ConnectionError):  # it is dead already: its output says no more
-            process.stdin.write(msgspec.json.encode(spec))
-            await process.stdin.drain()
-        process.stdin.close()
-        yield Child(process)
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)  # it leads a session, so its group is its own
-        await process.wait()
+    with tempfile.TemporaryFile() as errors:
+        process = await asyncio.create_subprocess_exec(
+            *_COMMAND, stdin=PIPE, stdout=PIPE, stderr=errors, env=environment, start_new_session=True
+        )
+        try:
+            assert process.stdin is not None
+            with suppress(ConnectionError):  # it is dead already: its output says no more
+                process.stdin.write(msgspec.json.encode(spec))
+                await process.stdin.drain()
+            process.stdin.close()
+            yield Child(process, errors)
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)  # it leads a session, so its group is its own
+            await process.wait()

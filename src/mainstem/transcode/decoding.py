@@ -34,6 +34,19 @@ _EXACT_DURATION = frozenset({"aiff", "flac", "mov", "w64", "wav"})
 _DECODED_SHARE_MIN = 0.9
 _BROKEN_SHARE_MAX = 0.1
 _TAGS_MAX = 64
+_NO_TAGS = frozenset(
+    {
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+        "handler_name",
+        "vendor_id",
+        "language",
+        "duration",
+        "encoder",
+    }
+)
+"""What containers write for themselves."""
 _TAG_CHARACTERS_MAX = 1_000
 _COVER_BYTES_MAX = 10 << 20
 _READ_BYTES = 1 << 17
@@ -70,8 +83,8 @@ class Source:
         except Unreadable:
             self._container.close()
             raise
-        self.decoded = 0
-        """Samples so far, of each channel."""
+        self.decoded_s = 0.0
+        """How much sound has come out so far."""
 
     @classmethod
     def open(cls, path: Path) -> "Source":
@@ -129,7 +142,7 @@ class Source:
             for frame in frames:
                 if frame.samples:
                     frame.pts = None
-                    self.decoded += frame.samples
+                    self.decoded_s += frame.samples / frame.sample_rate
                     yield frame
         self._check(packets, broken)
 
@@ -147,16 +160,16 @@ class Source:
             yield packet
 
     def _check(self, packets: int, broken: int) -> None:
-        if not self.decoded:
+        if not self.decoded_s:
             raise Unreadable("There is no sound in the file that can be decoded.")
         if broken > max(2, packets * _BROKEN_SHARE_MAX):
             raise Unreadable(f"The file is damaged: {broken} of {packets} pieces cannot be decoded.")
         if self._container.format.name.split(",")[0] not in _EXACT_DURATION or not self.duration_s:
             return
-        decoded_s = self.decoded / self.stream.codec_context.sample_rate
-        if decoded_s < self.duration_s * _DECODED_SHARE_MIN - 0.1:
+        if self.decoded_s < self.duration_s * _DECODED_SHARE_MIN - 0.1:
             raise Unreadable(
-                f"The file is damaged: it should last {self.duration_s:.1f} s, and {decoded_s:.1f} s can be decoded."
+                f"The file is damaged: of the {self.duration_s:.1f} s that it should last,"
+                f" {self.decoded_s:.1f} s can be decoded."
             )
 
     def _audio_stream(self) -> AudioStream:
@@ -187,7 +200,7 @@ def probe(path: Path) -> Media:
 
 
 def evened(frames: Iterator[AudioFrame], a_second: int) -> Iterator[AudioFrame]:
-    """The same samples in frames of equal length, so many a second, all of the first one's format, layout and rate."""
+    """The same samples in larger frames, about so many a second, all of the first one's format, layout and rate."""
     first: AudioFrame | None = None
     fifo = av.AudioFifo()
     resampler: av.AudioResampler | None = None
@@ -203,7 +216,10 @@ def evened(frames: Iterator[AudioFrame], a_second: int) -> Iterator[AudioFrame]:
             even = [frame]
         for one in even:
             one.pts = None
-            fifo.write(one)
+            if one.samples * a_second >= first.sample_rate // 2 and not fifo.samples:
+                yield _placed(one)  # it is large as it is
+            else:
+                fifo.write(one)
         yield from map(_placed, fifo.read_many(first.sample_rate // a_second))
     if (rest := fifo.read(0, partial=True)) is not None:
         yield _placed(rest)
@@ -216,7 +232,8 @@ def _placed(frame: AudioFrame) -> AudioFrame:
     placed = AudioFrame(frame.format, LAYOUTS[frame.layout.nb_channels], frame.samples)
     placed.sample_rate = frame.sample_rate
     for there, here in zip(placed.planes, frame.planes, strict=True):
-        there.update(bytes(here))
+        # What is longer there is padding.
+        there.update(memoryview(here)[: there.buffer_size])  # type: ignore[arg-type]  # they have buffers
     return placed
 
 
@@ -240,9 +257,10 @@ def _bits(codec: str, sample_format: str, raw_bits: int) -> int:
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
     """Tags as text that can be shown, bounded."""
     kept = {}
-    for name, value in list(metadata.items())[:_TAGS_MAX]:
+    wanted = [(name.lower(), value) for name, value in metadata.items() if name.lower() not in _NO_TAGS]
+    for name, value in wanted[:_TAGS_MAX]:
         clean = "".join(character for character in value if character.isprintable() or character == "\n")
-        kept[name.lower()[:_TAG_CHARACTERS_MAX]] = clean[:_TAG_CHARACTERS_MAX]
+        kept[name[:_TAG_CHARACTERS_MAX]] = clean[:_TAG_CHARACTERS_MAX]
     return kept
 
 

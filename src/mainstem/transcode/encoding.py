@@ -38,7 +38,6 @@ class Encoder:
         """`layout` is that of the frames to come; it is kept where the rung has as many channels."""
         self._rung = rung
         self._context = _open(rung, layout)
-        self._fed = self._packed = 0  # samples
         self._begun = False
         self._cutter = Cutter(rung.sample_rate)
         self._writer: TsWriter | None = None

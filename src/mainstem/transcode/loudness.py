@@ -22,11 +22,13 @@ class Meter:
 
     def __init__(self) -> None:
         self._graph: Graph | None = None
+        self._kind: tuple[str, str, int] | None = None
         self._last: AudioFrame | None = None
 
     def add(self, frame: AudioFrame) -> None:
         if self._graph is None:
             self._graph = _graph(frame, _METER)
+            self._kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         self._graph.push(frame)
         self._drain()
 
@@ -34,15 +36,28 @@ class Meter:
         """Of everything that was added. Of less than 0.4 s, or of silence, there is no loudness."""
         if self._graph is None:
             return Loudness(integrated_lufs=None, range_lu=None, true_peak_dbtp=None)
-        self._graph.push(None)
-        self._drain()
         told = self._last.metadata if self._last is not None else {}
+        peak = _decibels(self._with_the_end())
         integrated = float(told.get("lavfi.r128.I", "-inf"))
         if not integrated > _SILENCE_LUFS:
-            return Loudness(integrated_lufs=None, range_lu=None, true_peak_dbtp=_decibels(told))
-        return Loudness(
-            integrated_lufs=integrated, range_lu=float(told["lavfi.r128.LRA"]), true_peak_dbtp=_decibels(told)
-        )
+            return Loudness(integrated_lufs=None, range_lu=None, true_peak_dbtp=peak)
+        return Loudness(integrated_lufs=integrated, range_lu=float(told["lavfi.r128.LRA"]), true_peak_dbtp=peak)
+
+    def _with_the_end(self) -> dict[str, str]:
+        """What it tells when the last samples count that fill no tenth of a second: they have peaks, but are no part
+        of the loudness. It says so with the next tenth, which is silence."""
+        assert self._graph is not None
+        assert self._kind is not None
+        sample_format, layout, rate = self._kind
+        silence = AudioFrame(sample_format, layout, rate // 5 + 1)
+        silence.sample_rate = rate
+        for plane in silence.planes:
+            # Unsigned samples have their middle at 128.
+            plane.update((b"\x80" if sample_format.startswith("u8") else b"\0") * plane.buffer_size)
+        self._graph.push(silence)
+        self._graph.push(None)
+        self._drain()
+        return self._last.metadata if self._last is not None else {}
 
     def _drain(self) -> None:
         assert self._graph is not None

@@ -10,9 +10,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import and_, case, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +23,7 @@ from mainstem.errors import Unavailable
 from mainstem.events import Announcement, announce
 from mainstem.ids import random_id
 from mainstem.storage import Blobs, Records
+from mainstem.telemetry import get_logger
 from mainstem.transcode import places
 from mainstem.transcode.child import COVER_FILE, WAVEFORM_FILE, Broken, Done, Message, Spec, Told, Written, file_name
 from mainstem.transcode.children import Child, running
@@ -30,12 +33,15 @@ from mainstem.transcode.sandbox import Allowance
 from mainstem.transcode.tables import jobs, segments
 from mainstem.work import Held, LeaseLost, Priority, Queue, Task
 
+logger = get_logger("mainstem.transcode")
+
 KIND = "transcode"
 TOPIC = "mainstem.transcodes"
 ATTEMPTS_MAX = 3
 
 _NICENESS = {Priority.URGENT: 0, Priority.NORMAL: 5, Priority.BACKGROUND: 15}
-_SAVE_EVERY_S = 0.25
+_GATHER_S = 0.25
+_TELL_EVERY_S = 0.5
 _GIB = 1 << 30
 _EVENTS = {
     JobState.COMPLETED: "transcode.completed",
@@ -151,16 +157,21 @@ class TranscodeHandler:
         """Keep what the child writes as it comes. The first segment is kept at once, and while that goes on what
         follows gathers, so that many share a transaction and a sync."""
         last: Message | None = None
+        saved_at = 0.0
         async for told in child.messages():
             last = told[-1]
             news = [message for message in told if isinstance(message, Written | Told)]
-            if news:
+            written = any(isinstance(message, Written) for message in news)
+            if written or (news and monotonic() - saved_at > _TELL_EVERY_S):
                 await self._save(job, run, news, output)
-                if isinstance(last, Written | Told):
-                    await asyncio.sleep(_SAVE_EVERY_S)
+                saved_at = monotonic()
+                if written:
+                    await asyncio.sleep(_GATHER_S)
         if isinstance(last, Done | Broken):
             return last
-        return Broken(f"Its process ended early ({await child.status()}).", final=False)
+        status = await child.status()
+        logger.warning("child died", job=job.id, run=run, status=status, said=child.said())
+        return Broken(f"Its process ended early ({status}).", final=False)
 
     async def _save(self, job: Job, run: int, news: Sequence[Written | Told], output: Path) -> None:
         written = [message for message in news if isinstance(message, Written)]
@@ -186,6 +197,7 @@ class TranscodeHandler:
             "state": JobState.COMPLETED,
             "progress": 100.0,
             "completed_us": self._clock(),
+            "media": encoded(replace(job.media, duration_s=done.duration_s)),
             "loudness": encoded(done.loudness),
             "cover": done.cover,
             "has_waveform": True,

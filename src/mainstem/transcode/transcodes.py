@@ -240,6 +240,7 @@ class Transcodes:
             case Broken():
                 raise NotAudio(last.message)
             case _:
+                logger.warning("probe died", bytes=upload.size)
                 raise NotAudio("The file cannot be read: it takes too long, or too much memory.")
         if media.duration_s is not None and media.duration_s > self._limits.duration_max_s:
             raise NotAudio(f"It lasts longer than the {self._limits.duration_max_s:g} s that are taken.")
