@@ -14,7 +14,20 @@ import uvicorn
 import uvloop
 
 from mainstem import __version__
-from mainstem.catalogue import Flags, IgnoreLists, Listings, Places, Streamers, Timestamps, hand_over_catalogue
+from mainstem.catalogue import (
+    CellLocks,
+    Feed,
+    Flags,
+    IgnoreLists,
+    ListingFigures,
+    Listings,
+    Places,
+    Presence,
+    Sheet,
+    Streamers,
+    Timestamps,
+    hand_over_catalogue,
+)
 from mainstem.children import Children
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import MainstemError, Unavailable
@@ -31,11 +44,12 @@ from mainstem.events import (
     Sharing,
     TopicDefaults,
     Topics,
+    hand_over_topics,
 )
 from mainstem.faces.datastream import DataStream, HotIngest
 from mainstem.faces.evernest import Evernest, HotPush
 from mainstem.faces.streamserver import AUDIENCE, ISSUER, Access, StreamServer, cors_of
-from mainstem.faces.streamsource import Context, StreamSource, Throttle
+from mainstem.faces.streamsource import Cable, Context, FeedFace, StreamSource, Throttle
 from mainstem.http import Application, Guard, Limits, Sessions, SocketProtocol, TrustedProxies, hot_protocol
 from mainstem.identity import (
     Accounts,
@@ -56,7 +70,7 @@ from mainstem.settings import Settings
 from mainstem.storage import Layout, Storage, open_storage
 from mainstem.telemetry import Metrics, configure_logging, get_logger
 from mainstem.transcode import Limits as JobLimits
-from mainstem.transcode import ResumableLimits, ResumableUploads, Transcodes
+from mainstem.transcode import ResumableLimits, ResumableUploads, Transcodes, hand_over_jobs
 from mainstem.web import Door, Web
 from mainstem.work import Queue, QueueWatch
 
@@ -150,15 +164,17 @@ async def _wire(
     for source in (probe.families, watch.families, children.families):
         metrics.add(source)
     metrics.add(sessions.families)
+    queries = Queries(storage.log, storage.analytics, topics, clock, settings.query_timeout_s)
+    following = Following(storage.log, topics)
     sharing = Sharing(storage.records, topics, directory)
     datastream = DataStream(
         directory=directory,
         limiter=limiter,
         topics=topics,
         ingest=ingest,
-        queries=Queries(storage.log, storage.analytics, topics, clock, settings.query_timeout_s),
+        queries=queries,
         exports=Exports(storage.log, storage.analytics, topics, settings.query_timeout_s),
-        following=Following(storage.log, topics),
+        following=following,
         sharing=sharing,
         sessions=sessions,
         probe=probe,
@@ -180,21 +196,32 @@ async def _wire(
     flags = Flags(storage.records, clock)
     places = Places(storage.records, clock, flags)
     listings = Listings(storage.records, queue, directory, places, clock)
-    streamsource = StreamSource(
-        Context(
-            clock=clock,
-            throttle=Throttle(limiter, clock, limits_loopback=settings.rate_limit_loopback),
-            directory=directory,
-            accounts=_accounts(settings, storage, directory, layout, clock),
-            flags=flags,
-            listings=listings,
-            streamers=Streamers(storage.records, queue, directory, clock),
-            places=places,
-            ignore_lists=IgnoreLists(storage.records, clock),
-            timestamps=Timestamps(storage.records, clock),
-        ),
-        __version__,
+    streamers = Streamers(storage.records, queue, directory, clock)
+    sheet = Sheet(
+        listings,
+        streamers,
+        directory,
+        following,
+        storage.signals,
+        locks=CellLocks(clock),
+        presence=Presence(clock),
     )
+    context = Context(
+        clock=clock,
+        throttle=Throttle(limiter, clock, limits_loopback=settings.rate_limit_loopback),
+        directory=directory,
+        accounts=_accounts(settings, storage, directory, layout, clock),
+        flags=flags,
+        listings=listings,
+        figures=ListingFigures(queries, clock),
+        streamers=streamers,
+        places=places,
+        ignore_lists=IgnoreLists(storage.records, clock),
+        timestamps=Timestamps(storage.records, clock),
+    )
+    cable = Cable(context, sheet, sessions)
+    feed = FeedFace(Feed(storage.records), is_public=settings.public_feed)
+    streamsource = StreamSource(context, cable, feed, __version__)
     transcodes = Transcodes(
         storage.records,
         storage.blobs,
@@ -235,6 +262,8 @@ async def _wire(
         first_start,
         background=[
             Announcer(queue, storage.log, topics).run,
+            sheet.run,
+            cable.run,
             watch.run,
             children.run,
             functools.partial(_sweep, transcodes.sweep, uploads.sweep),
@@ -296,7 +325,7 @@ def _accounts(settings: Settings, storage: Storage, directory: Directory, layout
     key = own if settings.secret_key_base is None else settings.secret_key_base.encode()
     signer = Signer(key, settings.token_lifetime_s, clock, others=[own])
     terms = Terms(is_open=settings.signup, roles=settings.signup_roles)
-    return Accounts(storage.records, clock, directory, signer, terms, heirs=[hand_over_catalogue])
+    return Accounts(storage.records, clock, directory, signer, terms, heirs=[hand_over_catalogue, hand_over_topics, hand_over_jobs])
 
 
 async def serve(settings: Settings) -> None:

@@ -3,14 +3,12 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
-from functools import cached_property
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, assert_never
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta, UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.catalogue import (
     Came,
@@ -18,12 +16,14 @@ from mainstem.catalogue import (
     CellLocked,
     Changed,
     Left,
+    Listing,
+    ListingChanges,
     Locked,
     News,
+    NotLocked,
     PeopleNow,
     Person,
     Sheet,
-    Touched,
     Unlocked,
 )
 from mainstem.clock import SECOND_US
@@ -31,10 +31,22 @@ from mainstem.errors import Denied, Invalid, MainstemError, NotFound, Unauthenti
 from mainstem.faces.streamsource import actioncable, listings, wire
 from mainstem.faces.streamsource.actioncable import BadData, NotACommand, Perform, Subscribe, Unsubscribe
 from mainstem.faces.streamsource.context import Context
-from mainstem.faces.streamsource.parameters import Parameters, integer_of, query_of
-from mainstem.http import GOING_AWAY, Answer, Call, ClientGone, Reply, Route, Session, Sessions, Socket, UpgradeRequired
+from mainstem.faces.streamsource.parameters import integer_of, query_of
+from mainstem.http import (
+    GOING_AWAY,
+    NORMAL,
+    Answer,
+    Call,
+    ClientGone,
+    Reply,
+    Route,
+    Session,
+    Sessions,
+    Socket,
+    UpgradeRequired,
+)
 from mainstem.identity import Principal, Scope
-from mainstem.ids import AccountId, random_id
+from mainstem.ids import random_id
 from mainstem.telemetry import get_logger
 
 logger = get_logger(__name__)
@@ -46,6 +58,7 @@ SUBSCRIPTIONS_MAX = 20
 OUTBOX_BYTES_MAX = 1 << 20
 """What may wait for one client. One that is slower is let go, and comes back to what is true then."""
 
+_NEWS_MAX = 10_000
 _SENT_WITHIN_S = 30.0
 _GOODBYE_S = 2.0
 
@@ -59,7 +72,9 @@ _COOKIE = "jwt_token"
 
 
 class CableQuery(msgspec.Struct, kw_only=True):
-    token: Annotated[str, Meta(description="A token, from clients that can set neither header nor cookie")] | UnsetType = UNSET
+    token: (
+        Annotated[str, Meta(description="A token, from clients that can set neither header nor cookie")] | UnsetType
+    ) = UNSET
 
 
 class InvalidField(Invalid):
@@ -74,19 +89,33 @@ class Cable:
         self._context = context
         self._sessions = sessions
         self._connections: dict[_Connection, None] = {}
+        self._news: asyncio.Queue[News] = asyncio.Queue(_NEWS_MAX)
 
     async def run(self) -> None:
         """Ping and tell, until cancelled."""
-        with self.sheet.following(self._hand_out):
-            while True:
-                await asyncio.sleep(actioncable.PING_EVERY_S)
-                self._ping()
+        with self.sheet.following(self._take_note):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_pinging())
+                tasks.create_task(self._keep_telling())
+
+    async def _keep_pinging(self) -> None:
+        while True:
+            await asyncio.sleep(actioncable.PING_EVERY_S)
+            self._ping()
+
+    async def _keep_telling(self) -> None:
+        while True:
+            news = await self._news.get()
+            try:
+                await self._hand_out(news)
+            except MainstemError as error:
+                logger.warning("news could not be told", reason=error.message)
 
     async def serve(self, call: Call, socket: Socket) -> None:
         """One connection, from welcome to the end. Raises ClientGone."""
         try:
             principal = await self._authenticate(call)
-        except Unauthenticated:
+        except (Unauthenticated, Denied):
             await socket.send(actioncable.disconnect("unauthorized", reconnect=False).decode())
             return
         connection = _Connection(self, socket)
@@ -117,8 +146,16 @@ class Cable:
         for connection in list(self._connections):
             connection.send(frame)
 
-    def _hand_out(self, news: News) -> None:
+    def _take_note(self, news: News) -> None:
+        try:
+            self._news.put_nowait(news)
+        except asyncio.QueueFull:  # whoever connects again sees what is true then
+            for connection in self._connections:
+                connection.end(Unavailable("There was more to tell than could be told: connect again"))
+
+    async def _hand_out(self, news: News) -> None:
         """Write out once for all who listen to a channel, under each identifier that they chose for it."""
+        view = await self._view(news)
         for channel, messages in ((SHEET, _sheet_messages), (EVENTS, _event_messages)):
             subscribed = [
                 (connection, identifier)
@@ -127,7 +164,38 @@ class Cable:
                 if chosen == channel
             ]
             if subscribed:
-                _send_all(subscribed, [msgspec.json.encode(message) for message in messages(news)])
+                _send_all(subscribed, [msgspec.json.encode(message) for message in messages(news, view)])
+
+    async def _view(self, news: News) -> Mapping[str, object] | None:
+        """A listing that has changed, as the API shows it to somebody for whom no feature is switched on."""
+        if not isinstance(news, Changed) or news.listing is None or not self._connections:
+            return None
+        view: dict[str, object] = msgspec.to_builtins(await listings.view_of(self._context, news.listing))
+        return view
+
+
+def routes(cable: Cable) -> list[Route]:
+    async def not_a_socket(call: Call) -> Answer:
+        raise UpgradeRequired("This is a WebSocket in the ActionCable protocol", upgrade="websocket")
+
+    return [
+        Route(
+            method="GET",
+            path="/cable",
+            name="streamsource_cable",
+            summary="Edit the shared sheet, and follow what changes",
+            description="A WebSocket in the ActionCable protocol, described in docs/reference/cable.md.",
+            tag="Cable",
+            handler=not_a_socket,
+            socket=cable.serve,
+            subprotocols=(actioncable.SUBPROTOCOL, actioncable.UNSUPPORTED),
+            message_bytes_max=actioncable.MESSAGE_BYTES_MAX,
+            public=True,
+            query=CableQuery,
+            replies={101: Reply("The connection, which says welcome when the token is good")},
+            errors=["UPGRADE_REQUIRED"],
+        )
+    ]
 
 
 def _send_all(subscribed: Iterable[tuple["_Connection", str]], messages: list[bytes]) -> None:
@@ -199,11 +267,12 @@ class _Connection:
                 frame = actioncable.disconnect("server_restart", reconnect=True)
             case _:
                 frame = actioncable.disconnect("unauthorized", reconnect=False)
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_GOODBYE_S):
                 await self._socket.send(frame.decode())
-        if isinstance(error, Unavailable):
-            await self._socket.close(GOING_AWAY)
+                await self._socket.close(GOING_AWAY if isinstance(error, Unavailable) else NORMAL)
+        except TimeoutError as late:
+            raise ClientGone from late
 
     async def _send(self) -> None:
         while True:
@@ -260,7 +329,7 @@ class _Connection:
         self.subscriptions[identifier] = channel
         if channel == SHEET:
             for locked in await self._sheet.enter(self.window, self._session.principal):
-                self._tell(identifier, *_sheet_messages(locked))
+                self._tell(identifier, *_sheet_messages(locked, None))
 
     async def _unsubscribe(self, identifier: str) -> None:
         channel = self.subscriptions.pop(identifier, None)
@@ -292,12 +361,12 @@ class _Connection:
                 await self._sheet.unlock(self.window, principal, _cell(wanted.data))
             case "update_cell":
                 cell = _cell_to_change(wanted.data)
-                changes = listings.cell_changes(cell.field, wanted.data.get("value"))
+                changes = _changes(cell.field, wanted.data.get("value"))
                 await self._sheet.change(self.window, principal, cell, changes)
             case unknown:
                 raise Invalid(f"There is no action {unknown[:40]!r}")
 
-    def _tell(self, identifier: str, *messages: dict[str, Any]) -> None:
+    def _tell(self, identifier: str, *messages: Mapping[str, object]) -> None:
         for message in messages:
             self.send(actioncable.push(identifier, msgspec.json.encode(message)))
 
@@ -342,3 +411,116 @@ def _cell_to_change(data: dict[str, Any]) -> Cell:
 
 def _cell_id(cell: Cell) -> str:
     return f"stream_{cell.listing}_{cell.field}"
+
+
+def _changes(field: str, value: object) -> ListingChanges:
+    """What is written into a cell. Raises Invalid for what cannot stand in one."""
+    if isinstance(value, dict | list):
+        raise Invalid("Update failed: a cell takes text")
+    return listings.cell_changes(field, value)
+
+
+# What is told
+
+
+def _sheet_messages(news: News, view: Mapping[str, object] | None) -> list[dict[str, object]]:
+    """What somebody who has the sheet open is told. `view` is the listing that has changed, as the API shows it."""
+    match news:
+        case PeopleNow(people):
+            users = [{**_person(present.person), "inactive": present.inactive} for present in people]
+            return [{"action": "active_users_list", "users": users}]
+        case Came(person):
+            return [{"action": "user_joined", **_person(person)}]
+        case Left(person):
+            return [{"action": "user_left", **_person(person)}]
+        case Locked(cell, person):
+            return [{"action": "cell_locked", "cell_id": _cell_id(cell), **_person(person)}]
+        case Unlocked(cell, account):
+            return [{"action": "cell_unlocked", "cell_id": _cell_id(cell), "user_id": account}]
+        case Changed():
+            return [] if news.listing is None or view is None else _changed_messages(news, news.listing, view)
+        case unexpected:
+            assert_never(unexpected)
+
+
+def _changed_messages(news: Changed, listing: Listing, view: Mapping[str, object]) -> list[dict[str, object]]:
+    number = news.listing_id
+    messages: list[dict[str, object]] = [
+        {
+            "action": "cell_updated",
+            "cell_id": _cell_id(Cell(number, field)),
+            "stream_id": number,
+            "field": field,
+            "value": view[field],
+            "user_id": news.account,
+        }
+        for field in sorted(news.fields & EDITABLE)
+    ]
+    if news.fields & {"last_checked_at", "last_live_at"}:
+        times = {
+            "last_checked_at": _second_or_null(listing.last_checked_us),
+            "last_live_at": _second_or_null(listing.last_live_us),
+        }
+        messages.append({"action": "stream_updated", "stream_id": number, **times})
+    if "streamer" in news.fields:
+        streamer = listing.streamer
+        facts = {
+            "streamer_id": streamer and streamer.id,
+            "streamer_name": streamer and streamer.name,
+            "streamer_platform": ", ".join(news.platforms),
+        }
+        messages.append({"action": "streamer_updated", "stream_id": number, **facts})
+    return messages
+
+
+def _event_messages(news: News, view: Mapping[str, object] | None) -> list[dict[str, object]]:
+    """What somebody is told who follows what becomes of listings."""
+    if not isinstance(news, Changed):
+        return []
+    event = _event(news)
+    return [] if event is None else [{"event": event, "stream_id": news.listing_id, "stream": view}]
+
+
+def _event(news: Changed) -> str | None:
+    listing = news.listing
+    match news.event_type:
+        case "listing.created" | "listing.deleted":
+            return f"stream.{news.event_type.removeprefix('listing.')}"
+        case "listing.updated" if "is_pinned" in news.fields and listing is not None and listing.is_pinned:
+            return "stream.pinned"
+        case "listing.updated" if "is_archived" in news.fields and listing is not None and listing.is_archived:
+            return "stream.archived"
+        case "listing.updated":
+            return "stream.updated"
+        case "listing.checked" if news.fields:
+            return "stream.updated"
+        case _:  # what it means beside that is told by an event of its own
+            return None
+
+
+def _person(person: Person) -> dict[str, object]:
+    return {
+        "user_id": person.account,
+        "user_name": person.name,
+        "user_color": _COLOURS[person.account % len(_COLOURS)],
+    }
+
+
+def _second_or_null(time_us: int | None) -> str | None:
+    return None if time_us is None else wire.whole_second(time_us)
+
+
+def _error(error: MainstemError) -> dict[str, object]:
+    """What the sender is told, and nobody else."""
+    match error:
+        case CellLocked():
+            lock = error.lock
+            return {"error": error.message, "cell_id": _cell_id(lock.cell), **_person(lock.person)}
+        case NotFound():
+            return {"error": "Invalid field"}
+        case Denied():
+            return {"error": "You are not authorized to edit streams"}
+        case NotLocked() | Unavailable():
+            return {"error": f"Update failed: {error.message}"}
+        case _:
+            return {"error": error.message}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mainstem.catalogue import MAINTENANCE, Flags, IgnoreLists, Listings, Places, Streamers, Timestamps
+from mainstem.catalogue import MAINTENANCE, Flags, IgnoreLists, ListingFigures, Listings, Places, Streamers, Timestamps
 from mainstem.clock import Clock
 from mainstem.errors import Denied, Unauthenticated
 from mainstem.faces.streamsource import wire
@@ -21,6 +21,7 @@ class Context:
     accounts: Accounts
     flags: Flags
     listings: Listings
+    figures: ListingFigures
     streamers: Streamers
     places: Places
     ignore_lists: IgnoreLists
@@ -28,8 +29,8 @@ class Context:
 
     def token_of(self, call: Call) -> str:
         """What the client shows as Authorization: Bearer. Raises Unauthenticated."""
-        scheme, *words = call.headers.get("authorization", "").split()
-        if scheme.lower() != "bearer" or not words:
+        words = call.headers.get("authorization", "").split()
+        if len(words) < 2 or words[0].lower() != "bearer":
             raise Unauthenticated("Send a token as Authorization: Bearer")
         return words[-1]
 

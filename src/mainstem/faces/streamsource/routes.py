@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from mainstem.errors import MainstemError
-from mainstem.faces.streamsource import accounts, docs, flags, ignore, listings, places, timestamps, wire
+from mainstem.faces.streamsource import accounts, analytics, docs, flags, ignore, listings, places, timestamps, wire
+from mainstem.faces.streamsource import cable as cables
+from mainstem.faces.streamsource import feed as feeds
+from mainstem.faces.streamsource.cable import Cable
 from mainstem.faces.streamsource.context import Context
+from mainstem.faces.streamsource.feed import FeedFace
 from mainstem.http import Answer, Call, Cors, MethodNotAllowed, NoSuchRoute, Route
 from mainstem.identity import RateLimited, Role
 
@@ -41,8 +45,10 @@ class StreamSource:
     error_kind = wire.Failure
     cors = _CORS
 
-    def __init__(self, context: Context, version: str) -> None:
+    def __init__(self, context: Context, cable: Cable, feed: FeedFace, version: str) -> None:
         self._context = context
+        self._cable = cable
+        self._feed = feed
         self._throttle = context.throttle
         self._version = version
 
@@ -79,6 +85,9 @@ class StreamSource:
             *timestamps.routes(self._context),
             *ignore.routes(self._context),
             *listings.routes(self._context),
+            *analytics.routes(self._context),
+            *feeds.routes(self._feed),
+            *cables.routes(self._cable),
             *flags.routes(self._context),
             *docs.routes(self, self._version),
         ]
