@@ -325,7 +325,8 @@ def _accounts(settings: Settings, storage: Storage, directory: Directory, layout
     key = own if settings.secret_key_base is None else settings.secret_key_base.encode()
     signer = Signer(key, settings.token_lifetime_s, clock, others=[own])
     terms = Terms(is_open=settings.signup, roles=settings.signup_roles)
-    return Accounts(storage.records, clock, directory, signer, terms, heirs=[hand_over_catalogue, hand_over_topics, hand_over_jobs])
+    heirs = [hand_over_catalogue, hand_over_topics, hand_over_jobs]
+    return Accounts(storage.records, clock, directory, signer, terms, heirs=heirs)
 
 
 async def serve(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from mainstem.clock import SECOND_US, rfc3339, system_clock
 from mainstem.errors import Invalid, MainstemError, NotFound
 from mainstem.identity import (
     OPERATOR,
+    SERVICES,
     Account,
     Directory,
     Key,
@@ -124,7 +125,25 @@ def _add_user(commands: _Commands) -> None:
     password.add_argument(
         "--password-stdin", action="store_true", help="read the password from the first line of input"
     )
-    add.add_argument("--admin", action="store_true", help="give the account every right on every stream")
+    role_of_new = add.add_mutually_exclusive_group()
+    role_of_new.add_argument("--admin", action="store_true", help="the same as `--role admin`")
+    role_of_new.add_argument(
+        "--role",
+        choices=list(Role),
+        metavar="ROLE",
+        default=Role.EDITOR,
+        help="default (reads alone), editor (makes things), or admin (every right on everything); editor if not given",
+    )
+    service = _add_command(
+        users,
+        "service",
+        _add_services,
+        "add accounts for programs",
+        "Add accounts for the programs that keep StreamSource's catalogue; prints the password of each this once.",
+    )
+    service.add_argument(
+        "email", nargs="*", metavar="EMAIL", help=f"what each signs in with; {' and '.join(SERVICES)} if not given"
+    )
     _add_command(users, "list", _list_accounts, "list the accounts", "List the accounts, oldest first.")
     key = _add_command(
         users,
@@ -435,8 +454,16 @@ def _migrate(asked: argparse.Namespace, settings: Settings) -> int:
 def _add_account(asked: argparse.Namespace, settings: Settings) -> int:
     password = sys.stdin.readline().rstrip("\r\n") if asked.password_stdin else asked.password
 
+    role = Role.ADMIN if asked.admin else Role(asked.role)
+
     async def add(directory: Directory, sources: Sources) -> tuple[Account, str]:
-        account = await directory.create_account(asked.name, email=asked.email, password=password, is_admin=asked.admin)
+        account = await directory.create_account(
+            asked.name,
+            email=asked.email,
+            password=password,
+            is_admin=role is Role.ADMIN,
+            is_editor=role is not Role.DEFAULT,
+        )
         return account, await sources.create_user_key(account.id, _FIRST_USER_KEY)
 
     account, user_key = _with_sources(settings, add)
@@ -475,6 +502,15 @@ def _list_accounts(asked: argparse.Namespace, settings: Settings) -> int:
                 for one in accounts
             ],
         )
+    return DONE
+
+
+def _add_services(asked: argparse.Namespace, settings: Settings) -> int:
+    made = curator.at_desk(settings, lambda desk: curator.add_services(desk, asked.email or SERVICES))
+    if asked.json:
+        _show_json([{**_account_view(account), "password": password} for account, password in made])
+    else:
+        _show_table(("id", "email", "password"), [(str(one.id), one.email or "", password) for one, password in made])
     return DONE
 
 

@@ -21,6 +21,7 @@ from mainstem.events.ingest import (
     KeyReused,
     TooLarge,
 )
+from mainstem.events.inheritance import hand_over_topics
 from mainstem.events.messages import (
     Message,
     MessageExpired,
@@ -120,6 +121,8 @@ __all__ = [
     "WrongPassword",
     "announce",
     "export_schema",
+    "give_as_operator",
+    "hand_over_topics",
     "parse_field",
     "parse_timestamp",
 ]

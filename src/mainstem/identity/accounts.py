@@ -73,7 +73,8 @@ class Accounts:
         directory: Directory,
         signer: Signer,
         terms: Terms | None = None,
-        heirs: Sequence[Heir] = (),
+        *,
+        heirs: Sequence[Heir],
     ) -> None:
         self._records = records
         self._clock = clock

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mainstem.transcode.audio import Codec, Container, Loudness, Media, Rung, Segment
+    from mainstem.transcode.inheritance import hand_over_jobs
     from mainstem.transcode.model import (
         BlobRef,
         Job,
@@ -79,12 +80,14 @@ __all__ = [
     "UploadBusy",
     "UploadNotFound",
     "WrongOffset",
+    "hand_over_jobs",
     "order_of",
     "render",
 ]
 
 _PLACES = {
     "audio": ("Codec", "Container", "Loudness", "Media", "Rung", "Segment"),
+    "inheritance": ("hand_over_jobs",),
     "model": (
         "BlobRef",
         "Job",
