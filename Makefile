@@ -35,8 +35,8 @@ demo: $(serving) ## Load 336,776 real flights into a server of its own and ask f
 	.venv/bin/mainstem demo
 
 .PHONY: test
-test: $(developing) ## Run all tests
-	.venv/bin/pytest
+test: $(developing) ## Run all tests, on up to four cores
+	.venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: check
 check: $(benchmarking) ## Check format, lint, types, import rules, and that documents and code agree
