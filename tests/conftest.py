@@ -29,3 +29,11 @@ def client(server: Server) -> Iterator[httpx.Client]:
 def stream() -> str:
     """The name of a stream that no other test uses."""
     return f"stream-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def transcoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Speaks to a server that transcodes, which all tests share that need one; nobody has to sign in there."""
+    data = tmp_path_factory.mktemp("transcoder") / "data"
+    with serving(data, transcode_jobs=2) as running, running.client(None) as speaking:
+        yield speaking

@@ -19,7 +19,7 @@ POLICY = (
         " media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 )
-_CODECS = {"aac": "AAC", "mp3": "MP3", "opus": "Opus", "flac": "FLAC"}
+_CODECS = {"aac": "AAC", "mp3": "MP3", "opus": "Opus", "flac": "FLAC", "vorbis": "Vorbis", "alac": "ALAC"}
 
 
 class _Data(msgspec.Struct):
@@ -94,17 +94,18 @@ def _said(job: Job) -> str:
 def _facts(job: Job) -> Iterator[tuple[str, str]]:
     media, rung = job.media, job.rungs[0]
     yield "Plays as", _CODECS[rung.codec] + (f", {rung.bitrate // 1_000} kbit/s" if rung.bitrate else "")
-    yield "Sent as", f"{media.codec}, {_kilohertz(media.sample_rate)}, {_channels(media.channels)}"
+    codec = "PCM" if media.codec.startswith("pcm_") else _CODECS.get(media.codec, media.codec)
+    yield "Sent as", f"{codec}, {media.sample_rate / 1_000:g} kHz, {_channels(media.channels)}"
     if job.loudness is not None and job.loudness.integrated_lufs is not None:
-        yield "Loudness", f"{job.loudness.integrated_lufs:.1f} LUFS"
+        yield "Loudness", f"{_signed(job.loudness.integrated_lufs)} LUFS"
         if job.loudness.range_lu is not None:
             yield "Range", f"{job.loudness.range_lu:.1f} LU"
         if job.loudness.true_peak_dbtp is not None:
-            yield "True peak", f"{job.loudness.true_peak_dbtp:.1f} dBTP"
+            yield "True peak", f"{_signed(job.loudness.true_peak_dbtp)} dBTP"
 
 
-def _kilohertz(rate: int) -> str:
-    return f"{rate / 1_000:g} kHz"
+def _signed(number: float) -> str:
+    return f"{number:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _channels(count: int) -> str:

@@ -338,5 +338,13 @@ def _route(
         headers=[_VERSION_HEADER, *(_HEADERS[header] for header in headers)],
         handler=handler,
         replies={status: Reply("The headers say how far it is, and which job it became once it is complete")},
-        errors=["WRONG_VERSION", "WRONG_OFFSET", "UPLOAD_BUSY", "CHECKSUM_MISMATCH", "PAYLOAD_TOO_LARGE", "NOT_AUDIO"],
+        errors=[
+            "WRONG_VERSION",
+            "WRONG_OFFSET",
+            "UPLOAD_BUSY",
+            "CHECKSUM_MISMATCH",
+            "PAYLOAD_TOO_LARGE",
+            "NOT_AUDIO",
+            "NOT_BYTES",
+        ],
     )

@@ -91,7 +91,7 @@ ERRORS: Mapping[type[MainstemError], Refusal] = {
     WrongVersion: Refusal(412, "WRONG_VERSION"),
     TooLarge: Refusal(413, "PAYLOAD_TOO_LARGE"),
     BodyTooLarge: Refusal(413, "PAYLOAD_TOO_LARGE"),
-    WrongPatch: Refusal(415, "UNSUPPORTED_MEDIA_TYPE"),
+    WrongPatch: Refusal(415, "NOT_BYTES"),
     RangeNotSatisfiable: Refusal(416, "INVALID_RANGE", "Invalid range request"),
     UploadBusy: Refusal(423, "UPLOAD_BUSY"),
     RateLimited: Refusal(429, "RATE_LIMITED", "Rate limit exceeded"),

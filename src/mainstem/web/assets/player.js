@@ -111,6 +111,9 @@ async function showWaveform() {
     }
     peaks.push(low, high);
   }
+  // A quiet piece is drawn as high as a loud one: its loudness stands below in numbers.
+  const loudest = peaks.reduce((most, peak) => Math.max(most, Math.abs(peak)), 0.02);
+  peaks = peaks.map((peak) => peak / loudest);
   draw();
 }
 
