@@ -19,6 +19,7 @@ from mainstem.catalogue import (
     Feed,
     Flags,
     IgnoreLists,
+    Imports,
     ListingFigures,
     Listings,
     Places,
@@ -29,7 +30,7 @@ from mainstem.catalogue import (
     hand_over_catalogue,
 )
 from mainstem.children import Children
-from mainstem.clock import Clock, system_clock
+from mainstem.clock import SECOND_US, Clock, system_clock
 from mainstem.errors import MainstemError, Unavailable
 from mainstem.events import (
     Announcer,
@@ -213,6 +214,7 @@ async def _wire(
         accounts=_accounts(settings, storage, directory, layout, clock),
         flags=flags,
         listings=listings,
+        imports=Imports(storage.records, listings),
         figures=ListingFigures(queries, clock),
         streamers=streamers,
         places=places,
@@ -266,9 +268,14 @@ async def _wire(
             cable.run,
             watch.run,
             children.run,
-            functools.partial(_sweep, transcodes.sweep, uploads.sweep),
+            functools.partial(_sweep, transcodes.sweep, uploads.sweep, functools.partial(_archive, settings, listings)),
         ],
     )
+
+
+async def _archive(settings: Settings, listings: Listings) -> None:
+    if settings.archive_after_minutes:
+        await listings.sweep(settings.archive_after_minutes * 60 * SECOND_US)
 
 
 async def _sweep(*sweeps: Callable[[], Awaitable[None]]) -> None:

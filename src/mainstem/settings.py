@@ -311,10 +311,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = True
     check_live_seconds: Annotated[
-        int, _seconds("How long after a check a listing that is live is checked again.", 5, 86_400)
+        int, _seconds("How long after a check a listing that is live is checked again.", 1, 86_400)
     ] = 120
     check_idle_seconds: Annotated[
-        int, _seconds("How long after a check a listing that is not live is checked again.", 5, 86_400)
+        int, _seconds("How long after a check a listing that is not live is checked again.", 1, 86_400)
     ] = 420
     check_timeout_seconds: Annotated[
         float, _seconds("How long the checker waits for an answer from elsewhere.", 0.1, 60)
@@ -326,6 +326,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             spellings=_SWITCH,
         ),
     ] = False
+    archive_after_minutes: Annotated[
+        int,
+        _count(
+            "How long after it was last checked, or live, a listing that is not live goes into the archive; 0: never.",
+            "minutes",
+            at_least=0,
+            at_most=525_600,
+        ),
+    ] = 30
     signup: Annotated[
         bool,
         _text("Whether strangers may make themselves an account, which may read and nothing else.", spellings=_SWITCH),

@@ -17,6 +17,14 @@ from mainstem.catalogue.flags import (
     Group,
 )
 from mainstem.catalogue.ignore import BulkCreated, IgnoreChanges, IgnoreEntry, IgnoreLists, IgnoreType, InvalidEntry
+from mainstem.catalogue.importing import (
+    IMPORT_ROWS_MAX,
+    Imported,
+    Imports,
+    Refused,
+    StreamwallOutcome,
+    read_streamwall,
+)
 from mainstem.catalogue.inheritance import hand_over_catalogue
 from mainstem.catalogue.listings import Listings
 from mainstem.catalogue.liveness import CheckerOptions, NoOwnStreams, OwnStreams, keep_checking
@@ -53,6 +61,7 @@ from mainstem.catalogue.places import (
     Places,
 )
 from mainstem.catalogue.presence import Person, Presence, Present
+from mainstem.catalogue.rights import require_maker
 from mainstem.catalogue.sheet import Came, Changed, Left, Locked, News, NotLocked, PeopleNow, Sheet, Unlocked
 from mainstem.catalogue.streamers import (
     AccountChanges,
@@ -76,6 +85,7 @@ __all__ = [
     "ANALYTICS",
     "BULK_IMPORT",
     "EXPORT",
+    "IMPORT_ROWS_MAX",
     "LOCATION_VALIDATION",
     "MAINTENANCE",
     "TAGS",
@@ -102,6 +112,8 @@ __all__ = [
     "IgnoreEntry",
     "IgnoreLists",
     "IgnoreType",
+    "Imported",
+    "Imports",
     "InvalidEntry",
     "InvalidPlace",
     "Kind",
@@ -136,6 +148,7 @@ __all__ = [
     "Platform",
     "Presence",
     "Present",
+    "Refused",
     "Sheet",
     "Sort",
     "Status",
@@ -147,6 +160,7 @@ __all__ = [
     "StreamerNotFound",
     "StreamerPage",
     "Streamers",
+    "StreamwallOutcome",
     "Timestamp",
     "TimestampChanges",
     "TimestampFilters",
@@ -156,4 +170,6 @@ __all__ = [
     "Unlocked",
     "hand_over_catalogue",
     "keep_checking",
+    "read_streamwall",
+    "require_maker",
 ]

@@ -132,9 +132,8 @@ class Listings:
         is_live = isinstance(changes.status, str) and Status.read(changes.status) is Status.LIVE
         if continues and is_live and isinstance(changes.streamer, int):
             return (await self.continue_broadcast(principal, changes.streamer, changes))[0]
-        owner = (principal.account, await self._email(principal.account))
         async with self._records.begin() as tx:
-            return await self._insert(tx, principal.account, owner, changes)
+            return await self.add(tx, principal, changes)
 
     async def continue_broadcast(
         self, principal: Principal, streamer: int, changes: ListingChanges
@@ -154,8 +153,7 @@ class Listings:
             if going_on is not None:
                 return await self._continue(tx, principal.account, going_on, changes, now_us), False
             may_act = principal.account == streamers_owner or sees_archive(principal)
-            account = streamers_owner if may_act else principal.account
-            owner = (account, await self._email(account))
+            owner = streamers_owner if may_act else principal.account
             return await self._insert(tx, principal.account, owner, changes), True
 
     async def update(self, principal: Principal, listing: int, changes: ListingChanges) -> Listing:
@@ -164,13 +162,7 @@ class Listings:
         Raises ListingNotFound, then NotAllowed, then InvalidFields.
         """
         async with self._records.begin() as tx:
-            before = _changeable(principal, await read_listing(tx, listing), listing)
-            _check(changes, is_new=False)
-            email = await self._email(before.owner) if changes.posted_by is not UNSET else None
-            now_us = self._clock()
-            values = rules.changed_values(before, changes, email, now_us)
-            values |= await self._related_values(tx, changes, before)
-            return await self._update(tx, principal.account, before, values, now_us)
+            return await self.change(tx, principal, await read_listing(tx, listing), listing, changes)
 
     async def pin(self, principal: Principal, listing: int, *, pinned: bool) -> Listing:
         """Put a listing on top of lists, or no longer. Raises ListingNotFound, then NotAllowed."""
@@ -210,19 +202,36 @@ class Listings:
             if len(over) < _SWEEP_ROWS:
                 return count
 
+    # In the transaction of another verb
+
+    async def add(self, tx: AsyncConnection, principal: Principal, changes: ListingChanges) -> Listing:
+        """`create`, as part of the caller's transaction; when it raises, nothing was written."""
+        require_maker(principal)
+        return await self._insert(tx, principal.account, principal.account, changes)
+
+    async def change(
+        self, tx: AsyncConnection, principal: Principal, before: Listing | None, listing: int, changes: ListingChanges
+    ) -> Listing:
+        """`update` of what the transaction has read, as part of it; when it raises, nothing was written."""
+        known = _changeable(principal, before, listing)
+        _check(changes, is_new=False)
+        email = await self._email(known.owner) if changes.posted_by is not UNSET else None
+        now_us = self._clock()
+        values = rules.changed_values(known, changes, email, now_us)
+        values |= await self._related_values(tx, changes, known)
+        return await self._update(tx, principal.account, known, values, now_us)
+
     # Within
 
     async def _email(self, account: AccountId) -> str | None:
         return (await self._directory.account(account)).email
 
-    async def _insert(
-        self, tx: AsyncConnection, by: AccountId, owner: tuple[AccountId, str | None], changes: ListingChanges
-    ) -> Listing:
+    async def _insert(self, tx: AsyncConnection, by: AccountId, owner: AccountId, changes: ListingChanges) -> Listing:
         _check(changes, is_new=True)
         now_us = self._clock()
-        account, email = owner
-        values = rules.new_values(changes, email, now_us) | await self._related_values(tx, changes, None)
-        values["owner"] = account
+        values = rules.new_values(changes, await self._email(owner), now_us)
+        values |= await self._related_values(tx, changes, None)
+        values["owner"] = owner
         if values.get("streamer") is None:
             values["streamer"] = await assign(tx, values, now_us)
         row = await tx.execute(insert(listings).values(values).returning(listings.c.id))

@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
-from mainstem.catalogue import MAINTENANCE, Flags, IgnoreLists, ListingFigures, Listings, Places, Streamers, Timestamps
+from mainstem.catalogue import (
+    MAINTENANCE,
+    Flags,
+    IgnoreLists,
+    Imports,
+    ListingFigures,
+    Listings,
+    Places,
+    Streamers,
+    Timestamps,
+)
 from mainstem.clock import Clock
 from mainstem.errors import Denied, Unauthenticated
 from mainstem.faces.streamsource import wire
@@ -21,6 +31,7 @@ class Context:
     accounts: Accounts
     flags: Flags
     listings: Listings
+    imports: Imports
     figures: ListingFigures
     streamers: Streamers
     places: Places

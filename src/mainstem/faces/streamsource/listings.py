@@ -14,7 +14,6 @@ from mainstem.catalogue import (
     Kind,
     Listing,
     ListingChanges,
-    Location,
     LocationId,
     Orientation,
     PageRequest,
@@ -36,6 +35,7 @@ from mainstem.faces.streamsource.parameters import (
     record_id,
     text_of,
 )
+from mainstem.faces.streamsource.places import LocationIn, LocationOut, location_out
 from mainstem.http import JSON, Answer, Call, Reply, Route, json_answer
 from mainstem.identity import Principal
 from mainstem.ids import AccountId
@@ -118,15 +118,6 @@ def _decimal(value: object) -> float | None:
         return None
 
 
-class LocationIn(msgspec.Struct, kw_only=True):
-    city: str
-    state_province: str | None = None
-    region: str | None = None
-    country: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-
-
 class StreamChangesIn(msgspec.Struct, kw_only=True):
     """May also be under the key `stream`. What is left out stays as it is."""
 
@@ -168,23 +159,6 @@ class StreamIn(StreamChangesIn, kw_only=True):
 class StreamerOut(msgspec.Struct):
     id: int
     name: str
-
-
-class LocationOut(msgspec.Struct, kw_only=True):
-    id: int
-    city: str
-    state_province: str | None
-    region: str | None
-    country: str | None
-    display_name: str
-    full_display_name: str
-    normalized_name: str
-    latitude: str | None
-    longitude: str | None
-    coordinates: list[float] | None
-    is_known_city: bool
-    created_at: wire.Moment
-    updated_at: wire.Moment
 
 
 class CheckOut(msgspec.Struct):
@@ -290,32 +264,6 @@ def _check_out(listing: Listing) -> CheckOut | None:
     if listing.check_result is None:
         return None
     return CheckOut(listing.check_result, listing.check_reason, wire.moment_or_null(listing.checked_us))
-
-
-def location_out(place: Location) -> LocationOut:
-    """A place; numbers of places are texts on the wire, and numbers once more as `coordinates`."""
-    state = place.state_province or place.region
-    latitude, longitude = place.latitude, place.longitude
-    return LocationOut(
-        id=place.id,
-        city=place.city,
-        state_province=place.state_province,
-        region=place.region,
-        country=place.country,
-        display_name=_joined(place.city, place.state_province or place.country),
-        full_display_name=_joined(place.city, state, place.country),
-        normalized_name=place.normalized_name,
-        latitude=None if latitude is None else str(latitude),
-        longitude=None if longitude is None else str(longitude),
-        coordinates=None if latitude is None or longitude is None else [latitude, longitude],
-        is_known_city=place.is_known_city,
-        created_at=wire.moment(place.created_us),
-        updated_at=wire.moment(place.updated_us),
-    )
-
-
-def _joined(*parts: str | None) -> str:
-    return ", ".join(part for part in parts if part)
 
 
 # What is asked for

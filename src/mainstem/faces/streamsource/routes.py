@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from mainstem.errors import MainstemError
-from mainstem.faces.streamsource import accounts, analytics, docs, flags, ignore, listings, places, timestamps, wire
+from mainstem.faces.streamsource import (
+    accounts,
+    analytics,
+    docs,
+    flags,
+    ignore,
+    listings,
+    places,
+    streamers,
+    timestamps,
+    transfer,
+    wire,
+)
 from mainstem.faces.streamsource import cable as cables
 from mainstem.faces.streamsource import feed as feeds
 from mainstem.faces.streamsource.cable import Cable
@@ -85,6 +97,8 @@ class StreamSource:
             *timestamps.routes(self._context),
             *ignore.routes(self._context),
             *listings.routes(self._context),
+            *transfer.routes(self._context),
+            *streamers.routes(self._context),
             *analytics.routes(self._context),
             *feeds.routes(self._feed),
             *cables.routes(self._cable),
