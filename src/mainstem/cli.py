@@ -15,6 +15,7 @@ from mainstem.catalogue import Feature, Gate, Group
 from mainstem.children import Trade
 from mainstem.clock import SECOND_US, rfc3339, system_clock
 from mainstem.errors import Invalid, MainstemError, NotFound
+from mainstem.events import give_as_operator
 from mainstem.identity import (
     OPERATOR,
     SERVICES,
@@ -22,9 +23,12 @@ from mainstem.identity import (
     Directory,
     Key,
     KeyDraft,
+    Principal,
+    Right,
     Role,
     Scope,
     Seal,
+    Source,
     Sources,
     Tier,
     sealing_key,
@@ -38,6 +42,7 @@ from mainstem.work import ParkedTask, Queue
 DONE, FAILED, MISUSED = 0, 1, 2
 _ALL_SCOPES = "all"
 _FIRST_USER_KEY = "first"
+_RIGHTS = {"read": Right.READ, "write": Right.WRITE, "manage": Right.MANAGE}
 _DAY_US = 86_400 * SECOND_US
 
 type Command = Callable[[argparse.Namespace, Settings], int]
@@ -69,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_user(commands)
     _add_key(commands)
+    _add_grant(commands)
+    _add_source(commands)
     _add_flag(commands)
     _add_work(commands)
     _add_tasks(commands)
@@ -275,6 +282,38 @@ def _add_tasks(commands: _Commands) -> None:
     replay.add_argument("id", type=int, metavar="ID", help="the task's number, as `mainstem tasks list` shows it")
 
 
+def _add_grant(commands: _Commands) -> None:
+    grant = _add_command(
+        commands,
+        "grant",
+        _grant,
+        "give an account rights on a stream",
+        "Give an account exactly these rights on a stream; a running server knows at once.",
+    )
+    grant.add_argument("stream", metavar="STREAM", help="the stream's id, which is its name in Evernest")
+    grant.add_argument("account", metavar="ACCOUNT", help="whose rights they are, by name, email or number")
+    grant.add_argument(
+        "rights", type=_rights, metavar="RIGHTS", help="read, write and manage, with commas between; or none"
+    )
+
+
+def _add_source(commands: _Commands) -> None:
+    sources = _add_group(
+        commands, "source", "list and delete sources", "Sources of Evernest. Works while the server runs."
+    )
+    listing = _add_command(sources, "list", _list_sources, "list the sources", "List an account's sources, by number.")
+    listing.add_argument("account", metavar="ACCOUNT", help="whose sources they are, by name, email or number")
+    deletion = _add_command(
+        sources,
+        "delete",
+        _delete_source,
+        "delete a source",
+        "End a source, its key and its rights for good; a running server knows at once. Its messages stay.",
+    )
+    deletion.add_argument("account", metavar="ACCOUNT", help="whose source it is, by name, email or number")
+    deletion.add_argument("id", type=int, metavar="ID", help="the source's number, as `mainstem source list` shows it")
+
+
 def _add_doctor(commands: _Commands) -> None:
     doctor = _add_command(
         commands,
@@ -335,6 +374,15 @@ def _positive(text: str) -> float:
     if not 0 < number < 1e6:
         raise argparse.ArgumentTypeError("must be more than 0 and less than a million")
     return number
+
+
+def _rights(text: str) -> Right:
+    if text == "none":
+        return Right.NONE
+    try:
+        return Right(sum({_RIGHTS[name] for name in text.split(",")}))
+    except KeyError as error:
+        raise argparse.ArgumentTypeError("must be read, write and manage, with commas between, or none") from error
 
 
 def _environment(asked: argparse.Namespace) -> Mapping[str, str]:
@@ -621,6 +669,50 @@ def _revoke_key(asked: argparse.Namespace, settings: Settings) -> int:
     return DONE
 
 
+def _grant(asked: argparse.Namespace, settings: Settings) -> int:
+    async def grant() -> tuple[Account, Right]:
+        async with _identity(settings) as (directory, _), SqliteRecords(Layout(settings.data).records) as records:
+            account = await directory.find_account(asked.account)
+            return account, await give_as_operator(records, directory, account.id, asked.stream, asked.rights)
+
+    account, before = asyncio.run(grant())
+    if asked.json:
+        rights = {"rights": _names_of(asked.rights), "before": _names_of(before)}
+        _show_json({"stream": asked.stream, "account": account.id, **rights})
+    else:
+        now, then = (", ".join(_names_of(right)) or "nothing" for right in (asked.rights, before))
+        _show(f"{account.name} may {now} with {asked.stream}; before: {then}.")
+    return DONE
+
+
+def _list_sources(asked: argparse.Namespace, settings: Settings) -> int:
+    async def listed(directory: Directory, sources: Sources) -> list[Source]:
+        return await sources.of(_standing_for(await directory.find_account(asked.account)))
+
+    found = _with_sources(settings, listed)
+    if asked.json:
+        _show_json([{"id": one.id, "name": one.name, "created_at": rfc3339(one.created_us)} for one in found])
+    else:
+        rows = [(str(one.id), one.name, rfc3339(one.created_us)) for one in found]
+        _show_table(("id", "name", "created"), rows)
+    return DONE
+
+
+def _delete_source(asked: argparse.Namespace, settings: Settings) -> int:
+    async def delete(directory: Directory, sources: Sources) -> Source:
+        owner = _standing_for(await directory.find_account(asked.account))
+        source = await sources.get(owner, asked.id)
+        await sources.delete(owner, source.id)
+        return source
+
+    source = _with_sources(settings, delete)
+    if asked.json:
+        _show_json({"account": source.account, "id": source.id, "name": source.name, "deleted": True})
+    else:
+        _show(f"The source {source.name!r} is deleted.")
+    return DONE
+
+
 # What commands share
 
 
@@ -663,6 +755,15 @@ async def _every_parked_task(queue: Queue, kind: str | None) -> list[ParkedTask]
         page = await queue.parked(kind, limit=1_000, after=page[-1].id)
         tasks += page
     return tasks
+
+
+def _standing_for(account: Account) -> Principal:
+    """The operator, in the place of an account."""
+    return msgspec.structs.replace(OPERATOR, account=account.id, name=account.name)
+
+
+def _names_of(right: Right) -> list[str]:
+    return [name for name, one in _RIGHTS.items() if one in right]
 
 
 def _scopes(names: Sequence[str] | None) -> frozenset[Scope] | None:

@@ -49,7 +49,7 @@ from mainstem.events.model import (
 )
 from mainstem.events.query import Page, PageRequest, Queries
 from mainstem.events.schemas import InvalidSchema, SchemaViolation
-from mainstem.events.sharing import ManagerStays, Sharing, WrongPassword
+from mainstem.events.sharing import ManagerStays, Sharing, WrongPassword, give_as_operator
 from mainstem.events.topics import Topics
 from mainstem.events.vitals import Probe, Vitals
 from mainstem.storage import Condition, Row

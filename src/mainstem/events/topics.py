@@ -100,6 +100,10 @@ class Topics:
         """Raises Denied without the scope or right to read, TopicNotFound when it may not even know of the topic."""
         return await self._for(principal, Action.READ, name)
 
+    async def for_managing(self, principal: Principal, name: str) -> Topic:
+        """Raises Denied without the scope or right to manage, TopicNotFound when it may not even know of the topic."""
+        return await self._for(principal, Action.MANAGE, name)
+
     # By number. Numbers are given out in turn, so that there is such a topic is no secret; what is in it is.
 
     def writable_by_id(self, principal: Principal, topic_id: TopicId) -> Topic | None:

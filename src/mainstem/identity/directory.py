@@ -19,6 +19,7 @@ from mainstem.identity.model import (
     Account,
     AccountNotFound,
     FirstStart,
+    Grant,
     Key,
     KeyDraft,
     KeyPage,
@@ -308,9 +309,11 @@ class Directory:
             password_hash = await rows.scalar(query)
         return await self._passwords.matches(password, password_hash)
 
-    async def find_account(self, text: str) -> Account:
-        """The account with this name, email or number. Raises NotFound."""
-        match = (accounts.c.name == text) | (accounts.c.email == text.strip().casefold())
+    async def find_account(self, text: str, *, by_email: bool = True) -> Account:
+        """The account with this name, number or email. Raises NotFound."""
+        match = accounts.c.name == text
+        if by_email:
+            match |= accounts.c.email == text.strip().casefold()
         if text.isascii() and text.isdigit() and len(text) < 19:
             match |= accounts.c.id == int(text)
         async with self._records.read() as rows:
@@ -453,6 +456,17 @@ class Directory:
         """What an account was given on a topic, as the caller's transaction sees it."""
         query = select(grants.c.right).where(grants.c.account == account, grants.c.topic == topic)
         return Right(await tx.scalar(query) or 0)
+
+    async def grants_on(self, topic: TopicId) -> list[Grant]:
+        """Who was given what on a topic, by account. Administrators have every right without."""
+        query = (
+            select(grants.c.account, accounts.c.name, grants.c.right)
+            .join(accounts)
+            .where(grants.c.topic == topic, accounts.c.deleted_us.is_(None))
+            .order_by(grants.c.account)
+        )
+        async with self._records.read() as rows:
+            return [Grant(AccountId(row.account), row.name, Right(row.right)) for row in await rows.execute(query)]
 
     async def rights(self, account: AccountId) -> Mapping[TopicId, Right]:
         """What an account may do, by topic; topics that are not in it are none of its business."""

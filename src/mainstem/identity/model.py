@@ -55,6 +55,14 @@ class Right(IntFlag):
     ADMIN = READ | WRITE | MANAGE
 
 
+class Grant(msgspec.Struct, frozen=True):
+    """What an account was given on a topic."""
+
+    account: AccountId
+    name: str
+    right: Right
+
+
 class Action(StrEnum):
     """What somebody wants to do. Those on a topic need the scope and the right; `CREATE` needs the scope alone."""
 

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec import UNSET
 
-from mainstem.errors import Denied, Invalid, MainstemError, Unauthenticated, Unavailable
-from mainstem.events import Condition, Exports, Following, Form, Ingest, InvalidQuery, Probe, Queries, Topics
+from mainstem.errors import Denied, Invalid, MainstemError, Unauthenticated
+from mainstem.events import Condition, Exports, Following, Form, Ingest, InvalidQuery, Probe, Queries, Sharing, Topics
 from mainstem.faces.datastream import cloudevents, live, wire
 from mainstem.faces.datastream.formats import FORMATS, written
 from mainstem.http import (
@@ -31,7 +31,7 @@ from mainstem.http import (
     openapi,
     wants_problem_details,
 )
-from mainstem.identity import KEY_PREFIX, Directory, Principal, RateLimited, RateLimiter, Scope
+from mainstem.identity import KEY_PREFIX, Directory, Principal, RateLimited, RateLimiter, Right, Scope
 from mainstem.ids import event_id
 from mainstem.telemetry import PROMETHEUS_MEDIA_TYPE, Metrics
 
@@ -83,6 +83,7 @@ class DataStream:
         queries: Queries,
         exports: Exports,
         following: Following,
+        sharing: Sharing,
         sessions: Sessions,
         probe: Probe,
         metrics: Metrics,
@@ -94,6 +95,7 @@ class DataStream:
         self._ingest = ingest
         self._queries = queries
         self._exports = exports
+        self._sharing = sharing
         self._probe = probe
         self._metrics = metrics
         self._version = version
@@ -246,6 +248,26 @@ class DataStream:
     async def stream_status(self, call: Call) -> Answer:
         return json_answer(wire.status_out(await self._topics.status(call.caller, call.path("stream_id"))))
 
+    async def list_grants(self, call: Call) -> Answer:
+        grants = await self._sharing.grants(call.caller, call.path("stream_id"))
+        return json_answer(wire.GrantList(grants=[wire.grant_out(one.account, one.name, one.right) for one in grants]))
+
+    async def put_grant(self, call: Call) -> Answer:
+        wanted = await call.json(wire.GrantIn)
+        topic = await self._topics.for_managing(call.caller, call.path("stream_id"))
+        account = await self._directory.find_account(call.path("account"), by_email=False)
+        if wanted.password is not UNSET:
+            self._count_address(call)
+        password = None if wanted.password is UNSET else wanted.password
+        await self._sharing.give(call.caller, account.id, topic.id, wanted.right(), password)
+        return json_answer(wire.grant_out(account.id, account.name, wanted.right()))
+
+    async def delete_grant(self, call: Call) -> Answer:
+        topic = await self._topics.for_managing(call.caller, call.path("stream_id"))
+        account = await self._directory.find_account(call.path("account"), by_email=False)
+        await self._sharing.give(call.caller, account.id, topic.id, Right.NONE)
+        return Answer(204)
+
     # Live
 
     async def tail(self, call: Call) -> Answer:
@@ -313,15 +335,15 @@ class DataStream:
     async def health(self, call: Call) -> Answer:
         vitals = await self._probe.check()
         status = 503 if vitals.condition is Condition.UNHEALTHY else 200
-        return json_answer(wire.health_out(vitals), status, [("cache-control", "no-store")])
+        return json_answer(wire.health_out(vitals, self._version), status, [("cache-control", "no-store")])
 
     async def live(self, call: Call) -> Answer:
-        return json_answer(wire.AliveOut("healthy"))
+        return json_answer(wire.AliveOut())
 
     async def ready(self, call: Call) -> Answer:
         if self._stopping or not self._probe.is_ready():
-            raise Unavailable("The server takes no writes now", retry_after_s=1)
-        return json_answer(wire.AliveOut("healthy"))
+            return json_answer(wire.NotReadyOut("The server takes no writes now"), 503, [("retry-after", "1")])
+        return json_answer(wire.ReadyOut())
 
     async def prometheus(self, call: Call) -> Answer:
         _require_operator(call)
@@ -533,6 +555,44 @@ def _routes(face: DataStream) -> list[Route]:
             handler=face.stream_status,
         ),
         Route(
+            method="GET",
+            path="/v2/streams/{stream_id}/grants",
+            name="list_grants",
+            summary="See who may do what with a stream",
+            description="For those who manage it. Administrators may do everything with every stream, and are not"
+            " listed for that.",
+            tag="Streams",
+            scope=Scope.STREAMS_MANAGE,
+            replies={200: Reply("What accounts were given, by number", [wire.GrantList])},
+            errors=_STREAM_ERRORS,
+            handler=face.list_grants,
+        ),
+        Route(
+            method="PUT",
+            path="/v2/streams/{stream_id}/grants/{account}",
+            name="put_grant",
+            summary="Give an account rights on a stream",
+            description="`account` is its number or its name. It has exactly these rights afterwards, behind"
+            " every door. Only with your own password do you make somebody a manager, and nobody takes that away.",
+            tag="Streams",
+            scope=Scope.STREAMS_MANAGE,
+            bodies={JSON: wire.GrantIn},
+            replies={200: Reply("What it may do now", [wire.GrantOut])},
+            errors=(*_STREAM_ERRORS, "NOT_FOUND"),
+            handler=face.put_grant,
+        ),
+        Route(
+            method="DELETE",
+            path="/v2/streams/{stream_id}/grants/{account}",
+            name="delete_grant",
+            summary="Take an account's rights on a stream away",
+            tag="Streams",
+            scope=Scope.STREAMS_MANAGE,
+            replies={204: Reply("Gone")},
+            errors=(*_STREAM_ERRORS, "NOT_FOUND"),
+            handler=face.delete_grant,
+        ),
+        Route(
             method="POST",
             path="/v2/auth/token",
             name="sign_in",
@@ -612,7 +672,10 @@ def _routes(face: DataStream) -> list[Route]:
             summary="Know whether writes are taken",
             tag="Monitoring",
             public=True,
-            replies={200: Reply("They are", [wire.AliveOut])},
+            replies={
+                200: Reply("They are", [wire.ReadyOut]),
+                503: Reply("They are not, and why", [wire.NotReadyOut]),
+            },
             handler=face.ready,
         ),
         Route(

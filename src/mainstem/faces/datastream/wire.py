@@ -62,7 +62,7 @@ from mainstem.http import (
     UpgradeRequired,
     json_answer,
 )
-from mainstem.identity import Allowance, Key, KeyDraft, Scope, Tier
+from mainstem.identity import Allowance, Key, KeyDraft, Right, Scope, Tier
 from mainstem.ids import event_id
 
 # Errors
@@ -352,6 +352,39 @@ class StreamPatch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def _schema_text(schema: dict[str, Any] | bool | None) -> bytes | None:
     return None if schema is None else msgspec.json.encode(schema)
+
+
+type Rights = Annotated[
+    list[Literal["read", "write", "manage"]],
+    Meta(max_length=3, description="What the account may do with the stream; nothing when empty"),
+]
+
+
+class GrantIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    rights: Rights
+    password: (
+        Annotated[str, Meta(max_length=1_024, description="Your own; needed to give the right to manage")] | UnsetType
+    ) = UNSET
+
+    def right(self) -> Right:
+        return Right(sum(Right[name.upper()] for name in set(self.rights)))
+
+
+class GrantOut(msgspec.Struct, kw_only=True):
+    account: int
+    name: str
+    rights: Rights
+
+
+class GrantList(msgspec.Struct, kw_only=True):
+    grants: list[GrantOut]
+
+
+def grant_out(account: int, name: str, right: Right) -> GrantOut:
+    return GrantOut(account=account, name=name, rights=[one for one in _RIGHTS if Right[one.upper()] in right])
+
+
+_RIGHTS: tuple[Literal["read", "write", "manage"], ...] = ("read", "write", "manage")
 
 
 class UpdateStreamQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -798,22 +831,34 @@ class TokenOut(msgspec.Struct, kw_only=True):
 
 
 class AliveOut(msgspec.Struct):
-    status: Literal["healthy"]
+    status: Literal["ok"] = "ok"
+
+
+class ReadyOut(msgspec.Struct):
+    status: Literal["ready"] = "ready"
+    database: Literal["connected"] = "connected"
+
+
+class NotReadyOut(msgspec.Struct):
+    error: str
+    status: Literal["not ready"] = "not ready"
 
 
 class HealthOut(msgspec.Struct, kw_only=True):
     status: Literal["healthy", "degraded", "unhealthy"]
     components: dict[str, Literal["healthy", "degraded", "unhealthy"]]
     timestamp: Time
+    version: str
     reasons: dict[str, str] | UnsetType = UNSET
     """Why a component is not healthy; absent while all are."""
 
 
-def health_out(vitals: Vitals) -> HealthOut:
+def health_out(vitals: Vitals, version: str) -> HealthOut:
     reasons = {name: health.reason for name, health in vitals.components.items() if health.reason}
     return HealthOut(
         status=vitals.condition.value,
         components={name: health.condition.value for name, health in vitals.components.items()},
         timestamp=format_time(vitals.checked_us),
+        version=version,
         reasons=reasons or UNSET,
     )
