@@ -41,7 +41,7 @@ def track_of(filename: str) -> str:
     name = re.split(r"[/\\]", filename)[-1]
     stem, dot, _ = name.rpartition(".")
     text = "".join(character if _is_of_track(character) else "_" for character in (stem if dot else name))
-    return text.strip(". ")[:TRACK_CHARACTERS_MAX]
+    return re.sub(r"\.{2,}", ".", text).strip(". ")[:TRACK_CHARACTERS_MAX].rstrip()
 
 
 def _choice[Choice: StrEnum](field: str, kind: type[Choice], given: Mapping[str, str]) -> Choice | None:
