@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from mainstem.clock import SECOND_US, FixedClock, rfc3339
+from mainstem.clock import SECOND_US, Clock, rfc3339
 
 type Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -100,7 +100,7 @@ async def far_side() -> AsyncIterator[FarSide]:
 class HlsSource:
     """A live encoder: a segment is added whenever one is due by the clock, and old ones go."""
 
-    def __init__(self, clock: FixedClock, *, segment_s: float = 4, window: int = 6, dated: bool = False) -> None:
+    def __init__(self, clock: Clock, *, segment_s: float = 4, window: int = 6, dated: bool = False) -> None:
         self.ended = False
         self._clock = clock
         self._segment_s = segment_s
