@@ -35,9 +35,11 @@ class Person {
   until(what, fits) {
     return new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error(`no ${what}; told ${JSON.stringify(this.told)}`)), WAIT_MS)
+      const again = setInterval(() => look(), 20)
       const look = () => {
         if (!fits()) return
         clearTimeout(late)
+        clearInterval(again)
         this.waiting = this.waiting.filter((other) => other !== look)
         resolve()
       }
@@ -83,10 +85,10 @@ async function main() {
   await ada.hears("user_left")
 
   const late = new Person(given.expired)
-  await late.until("end", () => late.consumer.connection.getState() === null || late.consumer.connection.disconnected)
-  const stays = late.consumer.connection.monitor.isRunning()
+  const monitor = late.consumer.connection.monitor
+  await late.until("end", () => monitor.stoppedAt)
   ada.consumer.disconnect()
-  console.log(JSON.stringify({ ada: ada.told, bob: bob.told, late: late.told, retries: stays }))
+  console.log(JSON.stringify({ ada: ada.told, bob: bob.told, late: late.told, retries: monitor.isRunning() }))
 }
 
 main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1) })
