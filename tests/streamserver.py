@@ -14,7 +14,7 @@ TUNE = tune(2.0)
 _END_S = 60.0
 
 
-def submit(client: httpx.Client, content: bytes = TUNE, filename: str = "tune.wav", **fields: str) -> str:
+def submit(client: httpx.Client, content: bytes = TUNE, /, *, filename: str = "tune.wav", **fields: str) -> str:
     """Send a file; the job's id."""
     response = client.post("/v1/stream/transcode", files={"file": (filename, content)}, data=fields)
     assert response.status_code == 200, response.text
@@ -27,9 +27,9 @@ def ended(client: httpx.Client, job: str) -> dict[str, Any]:
     return [data for name, data in events(client, job) if name in ("completed", "failed", "cancelled")][-1]
 
 
-def completed(client: httpx.Client, content: bytes = TUNE, filename: str = "tune.wav", **fields: str) -> str:
+def completed(client: httpx.Client, content: bytes = TUNE, /, *, filename: str = "tune.wav", **fields: str) -> str:
     """Send a file and wait until it can be played; the job's id."""
-    job = submit(client, content, filename, **fields)
+    job = submit(client, content, filename=filename, **fields)
     assert ended(client, job)["status"] == "Completed"
     return job
 

@@ -104,8 +104,9 @@ def test_a_request_without_a_file_is_refused(idle: httpx.Client) -> None:
 
 
 def test_fields_may_come_after_the_file(idle: httpx.Client) -> None:
-    parts = [("file", ("tune.wav", TUNE)), ("track_id", (None, "my track"))]
-    response = idle.post("/v1/stream/transcode", files=parts)
+    response = idle.post(
+        "/v1/stream/transcode", files=[("file", ("tune.wav", TUNE)), ("track_id", (None, b"my track"))]
+    )
 
     job = idle.get(f"/v1/stream/job/{response.json()['job_id']}").json()
     assert job["track_id"] == "my track"
