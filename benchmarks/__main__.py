@@ -27,6 +27,7 @@ from benchmarks.software import Missing
 from benchmarks.stage import DEFAULT, FULL, QUICK, Scale, Stage
 from benchmarks.table import Row, absent, terminal
 from benchmarks.tails import tails
+from benchmarks.transcoding import first_segment, four_rungs, one_rung, serving
 
 # In the order in which they run: load first, then questions beside all that is stored; restarts last, with all of it.
 PROMISES: dict[str, Callable[[Stage], Iterator[Row]]] = {
@@ -44,6 +45,10 @@ PROMISES: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "P12": restarts,
     "P11": compression,
     "P9": pulls,
+    "M1": one_rung,
+    "M2": four_rungs,
+    "M3": first_segment,
+    "M4": serving,
 }
 QUICK_PROMISES = ("P8", "P1", "P3")
 
@@ -122,7 +127,7 @@ def _measure(
             rows.append(absent(promise, "all of it", MAINSTEM, repr(error)))
             whole = False
         _probe(conditions, f"after {promise}", stage.folder)
-    return sorted(rows, key=lambda row: int(row.promise[1:])), whole
+    return sorted(rows, key=lambda row: ("PML".index(row.promise[0]), int(row.promise[1:]))), whole
 
 
 if __name__ == "__main__":

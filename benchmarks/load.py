@@ -24,6 +24,7 @@ from benchmarks.software import debian, run
 
 TICK_S = 0.0005
 ROTATE = Path(__file__).with_name("rotate.lua")
+TOLD = Path(__file__).with_name("told.lua")
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -71,6 +72,12 @@ class Wrk:
     def post(self, url: str, bodies: Path, headers: Sequence[str], *, connections: int, seconds: float) -> Load:
         options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s", "-s", ROTATE]
         said = run(self._program.path, *options, url, "--", bodies, *headers)
+        return msgspec.json.decode(said.strip().splitlines()[-1], type=Load)
+
+    def get(self, url: str, *, connections: int, seconds: float) -> Load:
+        """The same GET again and again."""
+        options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s", "-s", TOLD]
+        said = run(self._program.path, *options, url)
         return msgspec.json.decode(said.strip().splitlines()[-1], type=Load)
 
 

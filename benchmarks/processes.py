@@ -102,6 +102,22 @@ class Process:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
+    def tree_cpu_s(self) -> float:
+        """Of it, of all its descendants that run, and of those that have ended."""
+        parents: dict[int, tuple[int, float]] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has just ended
+            parents[int(path.parent.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / TICKS_PER_S)
+        total, waiting = 0.0, [self.pid]
+        while waiting:
+            pid = waiting.pop()
+            total += parents[pid][1] if pid in parents else 0
+            waiting += [child for child, (parent, _) in parents.items() if parent == pid]
+        return total
+
     def settle(self, timeout_s: float = 15) -> None:
         """Wait until it has finished what it does after a load: less than a tenth of a core for half a second."""
         deadline = time.monotonic() + timeout_s

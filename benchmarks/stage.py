@@ -29,11 +29,15 @@ class Scale(msgspec.Struct, frozen=True):
     queries: int = 20
     """Queries a round."""
     kills: int = 3
+    music_s: int = 300
+    """How long the sound is that is transcoded."""
+    transcodes: int = 3
+    """Jobs a contender."""
     restart_events: int = 0
     """Events stored before P12, at least."""
 
 
-QUICK = Scale(rounds=5, round_s=1, sustained_s=8, history_events=1_000_000, queries=10, kills=1)
+QUICK = Scale(rounds=5, round_s=1, sustained_s=8, history_events=1_000_000, queries=10, kills=1, music_s=60)
 DEFAULT = Scale()
 FULL = Scale(restart_events=100_000_000)
 
