@@ -247,13 +247,17 @@ _LABELS = {
     "stream_events_total": "`stream`",
     "storage_bytes": "`state`",
     "storage_events": "`state`",
+    "tasks": "`kind`, `state`",
+    "tasks_oldest_waiting_seconds": "`kind`",
+    "worker_processes": "`kind`",
+    "worker_starts_total": "`kind`",
 }
 
 
 async def _families() -> list[Family]:
     """What a server that has just started would tell."""
     with TemporaryDirectory() as folder:
-        async with compose(Settings(data=Path(folder))) as server:
+        async with compose(Settings(data=Path(folder), transcode_jobs=0, check=False)) as server:
             return list(server.datastream._metrics.families())
 
 

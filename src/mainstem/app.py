@@ -193,6 +193,7 @@ async def _wire(
         messages=messages,
         sharing=sharing,
         clock=clock,
+        version=__version__,
     )
     flags = Flags(storage.records, clock)
     places = Places(storage.records, clock, flags)

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document of a face, from its routes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from itertools import groupby
@@ -14,12 +15,19 @@ _CREDENTIAL_ERRORS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "RATE_LIMITED")
 _BODY_ERRORS = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT", "UNSUPPORTED_MEDIA_TYPE")
 
 
-def openapi(face: Face, version: str) -> dict[str, Any]:
-    """Deterministic: the same routes give the same document."""
+SCHEMES: Mapping[str, Any] = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token from signing in"},
+}
+"""How a credential comes with a request, as a rule."""
+
+
+def openapi(face: Face, version: str, schemes: Mapping[str, Any] = SCHEMES) -> dict[str, Any]:
+    """Deterministic: the same routes give the same document. `schemes` is empty where a credential is a parameter."""
     kinds = _kinds(face)
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schema_of = {repr(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
-    shapes = _Shapes(face, schema_of, components)
+    shapes = _Shapes(face, schema_of, components, schemes)
     routes = sorted(face.routes, key=lambda route: route.path)
     return {
         "openapi": "3.1.0",
@@ -36,10 +44,7 @@ def openapi(face: Face, version: str) -> dict[str, Any]:
         },
         "components": {
             "schemas": components,
-            "securitySchemes": {
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token from signing in"},
-            },
+            **({"securitySchemes": schemes} if schemes else {}),
         },
     }
 
@@ -53,19 +58,23 @@ def _kinds(face: Face) -> list[Any]:
 
 
 class _Shapes:
-    def __init__(self, face: Face, schema_of: Mapping[str, Any], components: Mapping[str, Any]) -> None:
+    def __init__(
+        self, face: Face, schema_of: Mapping[str, Any], components: Mapping[str, Any], schemes: Mapping[str, Any]
+    ) -> None:
+        self._names = Counter(route.name for route in face.routes)
+        self._security = [{name: list[str]()} for name in schemes]
         self._face = face
         self._schema_of = schema_of
         self._components = components
 
     def operation(self, route: Route) -> dict[str, Any]:
         operation: dict[str, Any] = {
-            "operationId": route.name,
+            "operationId": route.name if self._names[route.name] == 1 else f"{route.name}_{route.method.lower()}",
             "summary": route.summary,
             "tags": [route.tag],
             "parameters": self._parameters(route),
             "responses": self._responses(route),
-            "security": [] if route.public else [{"apiKey": []}, {"bearer": []}],
+            "security": [] if route.public else self._security,
         }
         if route.description or route.scope:
             scope = f"Needs the scope `{route.scope.value}`." if route.scope else ""

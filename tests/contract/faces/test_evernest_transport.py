@@ -23,6 +23,21 @@ def alice(server: Server, client: httpx.Client) -> User:
     return User(client, server.data)
 
 
+def test_a_document_describes_every_route(client: httpx.Client) -> None:
+    """Each by both methods, with its key where that method has it; and no operation under a name of another."""
+    document = client.get("/Evernest/openapi.json").json()
+
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    push = document["paths"]["/Stream/{StreamId}/Push"]
+    by_query = {one["name"]: one["required"] for one in push["get"]["parameters"] if one["in"] == "query"}
+    body = push["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert len({operation["operationId"] for operation in operations}) == len(operations) == 33
+    assert by_query == {"Key": True, "Message": True}
+    assert document["components"]["schemas"][body]["required"] == ["Key", "Message"]
+    assert push["get"]["security"] == []
+    assert {"200", "400", "403", "429", "503"} <= push["get"]["responses"].keys()
+
+
 def test_every_route_answers_get_and_post_alike(alice: User) -> None:
     stream = alice.stream()
     source = alice.source({stream: "ReadWrite"})

@@ -5,14 +5,16 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
+
+import msgspec
 
 from mainstem.clock import Clock
 from mainstem.errors import Invalid, MainstemError, Unauthenticated
 from mainstem.events import Messages, Pulled, Sharing, TopicDraft, TopicExists, Topics
 from mainstem.faces.evernest import wire
-from mainstem.http import Answer, Call, MethodNotAllowed, Reply, Route
+from mainstem.http import JSON, Answer, Call, MethodNotAllowed, Reply, Route, json_answer, openapi
 from mainstem.identity import Directory, Principal, RateLimiter, Right, Sources
 from mainstem.ids import AccountId, SourceId, TopicId
 
@@ -26,6 +28,7 @@ _UNKNOWN = {
     "FromEventId": "InvalidEventId",
     "ToEventId": "InvalidEventId",
 }
+_ERRORS = tuple(wire.CODES)
 _IN_PATH = re.compile(r"\{(\w+)\}")
 
 
@@ -65,11 +68,28 @@ class Request(NamedTuple):
 type Verb = Callable[[Request], Awaitable[object]]
 
 
+class Parameter(NamedTuple):
+    """What a route takes beside the ids in its path, for its documentation."""
+
+    name: str
+    meaning: str
+    needed: bool = True
+
+    @property
+    def told(self) -> str:
+        return self.name if self.needed else f"{self.name}, {self.meaning}"
+
+
+_KEY = Parameter("Key", "the key of the source that asks")
+_USER_KEY = Parameter("UserKey", "a user key of the account that asks")
+_FORMAT = Parameter("Format", "`text` for the bare messages", needed=False)
+
+
 class Evernest:
     """The face: what its routes call, and what it says before and after each."""
 
     title = "Evernest"
-    prefixes = ("/stream", "/source", "/right", "/user", "/userright")
+    prefixes = ("/stream", "/source", "/right", "/user", "/userright", "/evernest")
     codes = wire.CODES
     error_kind = wire.Failure
 
@@ -83,6 +103,7 @@ class Evernest:
         messages: Messages,
         sharing: Sharing,
         clock: Clock,
+        version: str,
     ) -> None:
         self._directory = directory
         self._sources = sources
@@ -91,6 +112,7 @@ class Evernest:
         self._messages = messages
         self._sharing = sharing
         self._clock = clock
+        self._version = version
 
     # Before and after
 
@@ -253,9 +275,18 @@ class Evernest:
         account = await self._directory.account(request.user)
         return {"User": wire.UserOut(account.id, account.name)}
 
+    # Documentation
+
+    async def document(self, call: Call) -> Answer:
+        return json_answer(self._document)
+
+    @cached_property
+    def _document(self) -> object:
+        return openapi(self, self._version, schemes={})
+
     @cached_property
     def routes(self) -> Sequence[Route]:
-        return list(chain.from_iterable(_routes(self)))
+        return [*chain.from_iterable(_routes(self)), _document_route(self)]
 
 
 async def _parameters(call: Call) -> wire.Parameters:
@@ -279,26 +310,32 @@ def _guid() -> str:
 
 
 def _routes(face: Evernest) -> list[list[Route]]:
-    def by_source(path: str, name: str, summary: str, verb: Verb, *parameters: str) -> list[Route]:
-        return _both(path, name, summary, face.by_source(verb), "Key", *parameters)
+    def by_source(path: str, name: str, summary: str, verb: Verb, *parameters: Parameter) -> list[Route]:
+        return _both(path, name, summary, face.by_source(verb), _KEY, *parameters)
 
-    def by_user(path: str, name: str, summary: str, verb: Verb, *parameters: str) -> list[Route]:
-        return _both(path, name, summary, face.by_user(verb), "UserKey", *parameters)
+    def by_user(path: str, name: str, summary: str, verb: Verb, *parameters: Parameter) -> list[Route]:
+        return _both(path, name, summary, face.by_user(verb), _USER_KEY, *parameters)
+
+    stream_name = Parameter("StreamName", "what the stream is called, as no other is")
+    source_name = Parameter("SourceName", "what the source is called, as no other of yours is")
+    message = Parameter("Message", "the text")
+    password = Parameter("Password", "to make him an administrator", needed=False)
 
     return [
-        by_user("/Stream/New", "stream_new", "Make a stream", face.create_stream, "StreamName"),
+        by_user("/Stream/New", "stream_new", "Make a stream", face.create_stream, stream_name),
         by_source("/Stream/{StreamId}", "stream", "See a stream's name and how much it has", face.stream),
-        by_source("/Stream/{StreamId}/Push", "push", "Push a message", face.push, "Message"),
-        by_source("/Stream/{StreamId}/Pull/Random", "pull_random", "Pull any event", face.pull_random),
-        by_source("/Stream/{StreamId}/Pull/{EventId}", "pull", "Pull an event", face.pull),
+        by_source("/Stream/{StreamId}/Push", "push", "Push a message", face.push, message),
+        by_source("/Stream/{StreamId}/Pull/Random", "pull_random", "Pull any event", face.pull_random, _FORMAT),
+        by_source("/Stream/{StreamId}/Pull/{EventId}", "pull", "Pull an event", face.pull, _FORMAT),
         by_source(
             "/Stream/{StreamId}/Pull/{FromEventId}/{ToEventId}",
             "pull_range",
             "Pull the events from one to another, both included",
             face.pull_range,
+            _FORMAT,
         ),
         by_source("/Source", "own_source", "See the source that asks", face.own_source),
-        by_user("/Source/New", "source_new", "Make a source", face.create_source, "SourceName"),
+        by_user("/Source/New", "source_new", "Make a source", face.create_source, source_name),
         by_user("/Source/{SourceId}", "source", "See one of your sources", face.source),
         by_source("/Right/{StreamId}", "own_right", "See the right of the source that asks", face.own_right),
         by_user("/Right/{SourceId}/{StreamId}", "source_right", "See a right of your source", face.source_right),
@@ -316,15 +353,16 @@ def _routes(face: Evernest) -> list[list[Route]]:
             "user_right_set",
             "Give a user a right on a stream that you administer",
             face.set_user_right,
-            "Password, to make him an administrator",
+            password,
         ),
     ]
 
 
 def _both(
-    path: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Answer]], *parameters: str
+    path: str, name: str, summary: str, handler: Callable[[Call], Awaitable[Answer]], *parameters: Parameter
 ) -> list[Route]:
-    """The route by each of its methods."""
+    """The route by each of its methods. Parameters are documented where each method has them as a rule."""
+    shape = _shape(name, parameters) if parameters else None
     return [
         Route(
             method=method,
@@ -332,14 +370,40 @@ def _both(
             pattern=f"^{_IN_PATH.sub(_segment, path)}/?$",
             name=f"evernest_{name}",
             summary=summary,
-            description="; ".join(parameters),
+            description="; ".join(parameter.told for parameter in parameters),
+            query=shape if method == "GET" else None,
+            bodies={JSON: shape} if shape is not None and method == "POST" else {},
             handler=handler,
             public=not parameters,
             tag=path.split("/")[1],
-            replies={200: Reply("Success")},
+            replies={200: Reply("Success", [wire.Success])},
+            errors=_ERRORS,
         )
         for method in _METHODS
     ]
+
+
+def _shape(name: str, parameters: Sequence[Parameter]) -> type[msgspec.Struct]:
+    """The parameters as documentation has them; what comes is read by `wire.Parameters`."""
+    fields: list[Any] = []
+    for one in sorted(parameters, key=lambda parameter: not parameter.needed):
+        kind = Annotated[str, msgspec.Meta(description=f"{one.meaning[0].upper()}{one.meaning[1:]}")]
+        fields.append((one.name, kind) if one.needed else (one.name, kind | msgspec.UnsetType, msgspec.UNSET))
+    title = "".join(part.capitalize() for part in name.split("_"))
+    return msgspec.defstruct(f"{title}Parameters", fields)
+
+
+def _document_route(face: Evernest) -> Route:
+    return Route(
+        method="GET",
+        path="/Evernest/openapi.json",
+        name="evernest_openapi",
+        summary="This document",
+        tag="Documentation",
+        public=True,
+        replies={200: Reply("OpenAPI 3.1", [dict[str, Any]])},
+        handler=face.document,
+    )
 
 
 def _segment(match: re.Match[str]) -> str:

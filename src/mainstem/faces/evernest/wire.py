@@ -121,7 +121,10 @@ ERRORS: Mapping[type[MainstemError], Refusal] = {
 
 INTERNAL = Refusal(500, _SERVER, reason="UnknownFrontError")
 
-CODES: Mapping[str, int] = {refusal.message: refusal.status for refusal in (*ERRORS.values(), INTERNAL)}
+CODES: Mapping[str, int] = {
+    f"{refusal.message} {refusal.reason}".rstrip(): refusal.status for refusal in (*ERRORS.values(), INTERNAL)
+}
+"""Each message with its reason."""
 
 _DENIED = {"read": "ReadAccessDenied", "write": "WriteAccessDenied", "manage": "AdminAccessDenied"}
 
@@ -133,6 +136,14 @@ class ErrorFacts(msgspec.Struct, rename="pascal", kw_only=True):
     argument: str | UnsetType = UNSET
     """The first of them, as servers before us sent it."""
     reason: str | UnsetType = UNSET
+
+
+class Success(msgspec.Struct, rename="pascal", kw_only=True):
+    """What `success` writes, for the documentation."""
+
+    success: bool = True
+    utc_time: str
+    response: dict[str, Any]
 
 
 class Failure(msgspec.Struct, rename="pascal", kw_only=True):
