@@ -56,6 +56,27 @@ class Door(msgspec.Struct, frozen=True):
     """The path of its interactive reference."""
 
 
+class _Reference(msgspec.Struct, frozen=True):
+    """An interactive reference: Swagger UI over an OpenAPI document."""
+
+    path: str
+    name: str
+    api: str
+    document: str
+    credential: str
+    placeholder: str
+    scheme: str
+    """Of the credential, as the document names it."""
+
+
+_REFERENCES = (
+    _Reference("/v2/docs", "docs", "DataStream", "/v2/openapi.json", "API key", "ms_…", "apiKey"),
+    _Reference(
+        "/api-docs", "streamsource_docs", "StreamSource", "/swagger/v1/swagger.yaml", "Token", "eyJ… or ms_…", "bearer"
+    ),
+)
+
+
 class Welcome(msgspec.Struct):
     """The first page, for programs."""
 
@@ -111,7 +132,9 @@ class Web:
         return Answer(body=self._first_text(vitals, _host(call)).encode(), media_type=_PLAIN, headers=_FRESH)
 
     async def docs(self, call: Call) -> Answer:
-        return Answer(body=_file("assets/docs.html"), media_type=_HTML, headers=_FRESH)
+        reference = next(reference for reference in _REFERENCES if reference.path == call.raw_path)
+        page = _template("assets/docs.html").substitute(msgspec.structs.asdict(reference))
+        return Answer(body=page.encode(), media_type=_HTML, headers=_FRESH)
 
     async def asset(self, call: Call) -> Answer:
         name = call.path("name")
@@ -155,7 +178,7 @@ class Web:
     def routes(self) -> Sequence[Route]:
         return [
             _page("/", "first_page", "See what this server is", self.first),
-            _page("/v2/docs", "docs", "Try the API out", self.docs),
+            *(_page(one.path, one.name, f"Try {one.api} out", self.docs) for one in _REFERENCES),
             _page("/assets/{name}", "asset", "A file of a page", self.asset),
         ]
 

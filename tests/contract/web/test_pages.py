@@ -10,7 +10,7 @@ import pytest
 from mainstem.web import pages
 from serving import Server
 
-PAGES = ["/", "/v2/docs"]
+PAGES = ["/", "/v2/docs", "/api-docs"]
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
@@ -88,7 +88,7 @@ def test_a_program_gets_json(stranger: httpx.Client) -> None:
     answer = stranger.get("/", headers={"Accept": "application/json"}).json()
 
     assert answer["status"] in ("healthy", "degraded")
-    assert [door["name"] for door in answer["doors"]] == ["DataStream", "Evernest"]
+    assert [door["name"] for door in answer["doors"]] == ["DataStream", "Evernest", "StreamSource", "stream-server"]
     for path in (answer["docs"], answer["openapi"], answer["health"]):
         assert stranger.get(path).status_code == 200
 

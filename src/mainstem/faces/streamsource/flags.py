@@ -20,7 +20,7 @@ type _Percentage = Annotated[float, Meta(ge=0, le=100)]
 class GateIn(msgspec.Struct, kw_only=True):
     """Whom it is about; with none of these it is about everybody."""
 
-    actor: Annotated[str | None, Meta(description="An account, such as `User:8`", pattern=ACTOR)] = None
+    actor: Annotated[str, Meta(description="An account, such as `User:8`", pattern=ACTOR)] | None = None
     group: Group | None = None
     percentage_of_actors: _Percentage | None = None
     percentage_of_time: _Percentage | None = None

@@ -31,6 +31,9 @@ class EntryIn(msgspec.Struct, kw_only=True):
     notes: str | None = None
 
 
+_CHANGES = wire.partial(EntryIn)
+
+
 class EntriesIn(msgspec.Struct):
     entries: list[EntryIn]
 
@@ -236,7 +239,7 @@ def routes(context: Context) -> list[Route]:
                 summary="Change an entry",
                 description="For administrators. What is not given stays.",
                 tag=_TAG,
-                bodies={JSON: EntryIn, FORM: EntryIn},
+                bodies={JSON: _CHANGES, FORM: _CHANGES},
                 body_bytes_max=wire.BODY_BYTES_MAX,
                 errors=("NOT_FOUND",),
                 replies={200: Reply("The entry", [EntryOut])},

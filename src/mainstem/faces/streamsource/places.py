@@ -33,6 +33,9 @@ class LocationIn(msgspec.Struct, kw_only=True):
     is_known_city: Annotated[bool, Meta(description="Counts where an administrator says it")] = False
 
 
+_CHANGES = wire.partial(LocationIn)
+
+
 class LocationOut(msgspec.Struct, kw_only=True):
     id: int
     city: str
@@ -282,7 +285,7 @@ def routes(context: Context) -> list[Route]:
                 summary="Change a location",
                 description="For editors, a known city for administrators. What is not given stays.",
                 tag=_TAG,
-                bodies={JSON: LocationIn, FORM: LocationIn},
+                bodies={JSON: _CHANGES, FORM: _CHANGES},
                 body_bytes_max=wire.BODY_BYTES_MAX,
                 errors=("NOT_FOUND",),
                 replies={200: Reply("The location", [LocationOut])},

@@ -180,6 +180,7 @@ def routes(context: Context) -> list[Route]:
             tag=_TAG,
             bodies={JSON: StreamerIn, FORM: StreamerIn},
             body_bytes_max=wire.BODY_BYTES_MAX,
+            errors=("NOT_FOUND",),
             replies={201: Reply("The streamer, also under the key `streamer`", [StreamerOut])},
             handler=streamers.create,
         ),

@@ -42,6 +42,9 @@ class TimestampIn(msgspec.Struct, kw_only=True):
     streams: Annotated[list[LinkIn], Meta(description="All of them; others are unlinked")] | UnsetType = UNSET
 
 
+_CHANGES = wire.partial(TimestampIn)
+
+
 class LinkOut(msgspec.Struct, kw_only=True):
     stream_id: int
     stream_timestamp_seconds: int | None
@@ -230,7 +233,7 @@ def routes(context: Context) -> list[Route]:
                 summary="Change a moment",
                 description="For whoever wrote it down, while he is an editor, and for administrators.",
                 tag=_TAG,
-                bodies={JSON: TimestampIn, FORM: TimestampIn},
+                bodies={JSON: _CHANGES, FORM: _CHANGES},
                 body_bytes_max=wire.BODY_BYTES_MAX,
                 errors=("NOT_FOUND",),
                 replies={200: Reply("The moment", [TimestampOut])},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
@@ -196,6 +196,18 @@ def user_out(account: Account) -> UserOut:
         created_at=moment(account.created_us),
         updated_at=moment(account.updated_us),
     )
+
+
+# Bodies, as they are documented: what really comes is read more kindly
+
+
+def partial(kind: type[msgspec.Struct]) -> Any:
+    """The same body with nothing required, for changes."""
+    fields = [
+        (field.name, field.type if field.default is UNSET else field.type | UnsetType, UNSET)
+        for field in msgspec.structs.fields(kind)
+    ]
+    return msgspec.defstruct(f"{kind.__name__.removesuffix('In')}Changes", fields, namespace={"__doc__": kind.__doc__})
 
 
 # Answers

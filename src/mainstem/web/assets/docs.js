@@ -1,7 +1,9 @@
 "use strict";
 
+const { document: description, scheme } = document.getElementById("docs").dataset;
+
 const reference = SwaggerUIBundle({
-  url: "/v2/openapi.json",
+  url: description,
   dom_id: "#docs",
   deepLinking: true,
   defaultModelsExpandDepth: 0,
@@ -17,10 +19,10 @@ document.getElementById("credential").addEventListener("submit", (submitted) => 
   const key = document.getElementById("key").value.trim();
   const said = document.getElementById("said");
   if (key === "") {
-    reference.authActions.logout(["apiKey"]);
+    reference.authActions.logout([scheme]);
     said.textContent = "";
     return;
   }
-  reference.preauthorizeApiKey("apiKey", key);
+  reference.preauthorizeApiKey(scheme, key);
   said.textContent = "Requests carry it until you reload.";
 });
