@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
 from zlib import crc32
 
 import msgspec
@@ -68,7 +69,7 @@ class Feature(msgspec.Struct, frozen=True):
     percentage_of_time: float = 0
 
     @property
-    def state(self) -> str:
+    def state(self) -> Literal["on", "off", "conditional"]:
         """`on` for all, `off` for all, or `conditional`."""
         if self.boolean or max(self.percentage_of_actors, self.percentage_of_time) >= 100:
             return "on"
