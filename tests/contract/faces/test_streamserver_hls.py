@@ -30,9 +30,9 @@ def ladder(transcoder: httpx.Client) -> str:
 def decoded_s(content: bytes) -> tuple[str, float]:
     """The codec, and how much sound comes out."""
 
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         stream = container.streams.audio[0]
-        samples = sum(frame.samples for frame in container.decode(stream))
+        samples: int = sum(frame.samples for frame in container.decode(stream))
         return stream.codec_context.name, samples / stream.codec_context.sample_rate
 
 
@@ -265,7 +265,7 @@ def test_a_title_cannot_break_out_of_the_player(transcoder: httpx.Client) -> Non
 def _tagged(title: str) -> bytes:
 
     output = io.BytesIO()
-    with av.open(io.BytesIO(tune(1))) as source, av.open(output, "w", format="flac") as target:
+    with av.open(io.BytesIO(tune(1)), "r") as source, av.open(output, "w", format="flac") as target:
         target.metadata["title"] = title
         stream = target.add_stream("flac", rate=44_100)
         for frame in source.decode(audio=0):
