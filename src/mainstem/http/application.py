@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 
 from starlette.routing import Route as StarletteRoute
@@ -87,23 +88,14 @@ class Application:
         route: Route | None = None,
         problem: MainstemError | None = None,
     ) -> None:
-        started = time.perf_counter()
-        call = Call(scope, receive, self._limits)
-        call.route = route
-        call.path_parameters = scope.get("path_params", {})
-        token = current_request_id.set(call.request_id)
-        try:
+        with self._calling(scope, receive, route) as call:
             answer = await self.answer(call, face, route, problem)
             if answer.chunks is None:
                 await _send(call, answer, self._headers(call, face), send)
-                self._count(call, route, answer.status, started)
+                self._count(call, answer.status)
             else:
-                self._count(call, route, answer.status, started)  # it may take hours from here
+                self._count(call, answer.status)  # it may take hours from here
                 await _stream(call, answer, self._headers(call, face), send)
-        except ClientGone:
-            logger.debug("client went away", method=call.method, path=call.raw_path)
-        finally:
-            current_request_id.reset(token)
 
     async def serve_socket(
         self,
@@ -116,31 +108,40 @@ class Application:
         problem: MainstemError | None = None,
     ) -> None:
         """Admit a client that wants a WebSocket, and hand it to its route; a client refused gets an HTTP answer."""
-        started = time.perf_counter()
-        call = Call({**scope, "method": "GET"}, receive, self._limits)
-        call.route = route
-        token = current_request_id.set(call.request_id)
         socket = Socket(receive, send, route.message_bytes_max if route else None)
+        with self._calling({**scope, "method": "GET"}, receive, route) as call:
+            try:
+                await receive()  # the wish to connect
+                answer = await self._refusal(call, face, problem)
+                if answer is not None:
+                    self._count(call, answer.status)
+                    await _send(call, answer, face.headers(call), send, before="websocket.")
+                    return
+                assert route is not None
+                assert route.socket is not None
+                headers = _encoded(_common_headers(call, face.headers(call)))
+                subprotocol = chosen_subprotocol(scope.get("subprotocols", ()), route.subprotocols)
+                await send({"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol})
+                self._count(call, 101)
+                await route.socket(call, socket)
+                await socket.close()
+            except ClientGone:
+                raise
+            except Exception:
+                logger.exception("socket failed", path=call.raw_path)
+                await socket.close(INTERNAL)
+
+    @contextmanager
+    def _calling(self, scope: Scope, receive: Receive, route: Route | None) -> Iterator[Call]:
+        """One request from its beginning to its end; a client that goes away ends it as well."""
+        call = Call(scope, receive, self._limits)
+        call.route = route
+        call.path_parameters = scope.get("path_params", {})
+        token = current_request_id.set(call.request_id)
         try:
-            await receive()  # the wish to connect
-            answer = await self._refusal(call, face, problem)
-            if answer is not None:
-                self._count(call, route, answer.status, started)
-                await _send(call, answer, face.headers(call), send, before="websocket.")
-                return
-            assert route is not None
-            assert route.socket is not None
-            headers = _encoded(_common_headers(call, face.headers(call)))
-            subprotocol = chosen_subprotocol(scope.get("subprotocols", ()), route.subprotocols)
-            await send({"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol})
-            self._count(call, route, 101, started)
-            await route.socket(call, socket)
-            await socket.close()
+            yield call
         except ClientGone:
             logger.debug("client went away", method=call.method, path=call.raw_path)
-        except Exception:
-            logger.exception("socket failed", path=call.raw_path)
-            await socket.close(INTERNAL)
         finally:
             current_request_id.reset(token)
 
@@ -161,9 +162,9 @@ class Application:
             return face.refuse(call, error)
         return None
 
-    def _count(self, call: Call, route: Route | None, status: int, started: float) -> None:
-        elapsed_s = time.perf_counter() - started
-        self._metrics.request(route.name if route else "none", call.method, status, elapsed_s)
+    def _count(self, call: Call, status: int) -> None:
+        elapsed_s = time.perf_counter() - call.began_s
+        self._metrics.request(call.route.name if call.route else "none", call.method, status, elapsed_s)
         logger.debug(
             "request",
             method=call.method,

@@ -5,6 +5,7 @@ The ASGI application, the OpenAPI document and the reference documentation all c
 
 import asyncio
 import re
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -150,6 +151,7 @@ class Call:
     """One request on its way through a face."""
 
     def __init__(self, scope: MutableMapping[str, Any], receive: Receive, limits: Limits) -> None:
+        self.began_s = time.perf_counter()
         self.scope = scope
         self.method: str = scope["method"]
         self.raw_path: str = scope["raw_path"].decode("latin-1")
