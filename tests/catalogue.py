@@ -1,13 +1,43 @@
-"""Listings put straight into rows, for tests and measurements of what works on very many."""
+"""Listings for tests: one as a value for what is pure, and many straight into rows for what works on very many."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mainstem.catalogue import Kind, Listing, ListingId, Status
 from mainstem.catalogue.tables import listings
+from mainstem.clock import SECOND_US
 from mainstem.identity.tables import accounts
+from mainstem.ids import AccountId
 from mainstem.storage import Records
+
+NOW = 10_000 * SECOND_US
+
+
+def ago(seconds: float) -> int:
+    """So long before NOW."""
+    return NOW - int(seconds * SECOND_US)
+
+
+def listing(number: int = 1, **values: Any) -> Listing:
+    """An offline listing that nothing else is known of but these values."""
+    nothing: dict[str, Any] = dict.fromkeys(Listing.__struct_fields__)
+    known = {
+        "id": ListingId(number),
+        "source": "Ada",
+        "link": "https://example.org/ada",
+        "status": Status.OFFLINE,
+        "platform_detected": True,
+        "kind": Kind.VIDEO,
+        "is_pinned": False,
+        "is_archived": False,
+        "owner": AccountId(8),
+        "created_us": 0,
+        "updated_us": 0,
+    }
+    return Listing(**nothing | known | values)
 
 
 async def add_listings(records: Records, links: Iterable[str], **values: object) -> list[int]:

@@ -178,7 +178,8 @@ def _platform_values(changes: ListingChanges, link: str, before: Listing | None)
     given = changes.platform if changes.platform is not UNSET else None
     if given is not None and given.strip():
         return {"platform": Platform.read(given), "platform_detected": False}
-    if before is None or changes.platform is not UNSET or before.platform_detected:
+    follows = before is None or (before.platform_detected and link != before.link)
+    if follows or changes.platform is not UNSET:
         return {"platform": platform_of(link), "platform_detected": True}
     return {}
 
