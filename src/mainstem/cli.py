@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from mainstem import __version__, curator
-from mainstem.catalogue import Feature, Gate, Group
+from mainstem.catalogue import Feature, Filters, Gate, Group, Listing, PageRequest, Status
 from mainstem.children import Trade
 from mainstem.clock import SECOND_US, rfc3339, system_clock
 from mainstem.errors import Invalid, MainstemError, NotFound
@@ -42,6 +42,7 @@ from mainstem.work import ParkedTask, Queue
 DONE, FAILED, MISUSED = 0, 1, 2
 _ALL_SCOPES = "all"
 _FIRST_USER_KEY = "first"
+_REFUSED_SHOWN = 20
 _RIGHTS = {"read": Right.READ, "write": Right.WRITE, "manage": Right.MANAGE}
 _DAY_US = 86_400 * SECOND_US
 
@@ -77,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     _add_grant(commands)
     _add_source(commands)
     _add_flag(commands)
+    _add_listing(commands)
+    _add_import(commands)
     _add_work(commands)
     _add_tasks(commands)
     _add_doctor(commands)
@@ -198,6 +201,48 @@ def _add_flag(commands: _Commands) -> None:
         command.add_argument("--percentage-of-actors", metavar="N", type=float, help="so many of a hundred accounts")
         command.add_argument("--percentage-of-time", metavar="N", type=float, help="so many of a hundred requests")
     _add_command(flags, "list", _list_flags, "list the features", "List the features, and for whom each is on.")
+
+
+def _add_listing(commands: _Commands) -> None:
+    listings = _add_group(
+        commands, "listing", "look after the catalogue", "Look after the catalogue's listings, as an administrator may."
+    )
+    found = _add_command(
+        listings, "list", _list_listings, "list listings", "List listings, pinned ones first, then the newest."
+    )
+    found.add_argument("--status", choices=list(Status), metavar="STATUS", help=", ".join(Status))
+    found.add_argument("--archived", action="store_true", help="what is in the archive, instead of what is not")
+    found.add_argument("--search", metavar="TEXT", help="only those that have this in one of their texts")
+    found.add_argument("--limit", type=_count, default=100, metavar="N", help="how many at most; 100 if not given")
+    for name, sentence in (
+        ("archive", "put listings into the archive"),
+        ("unarchive", "take listings out of the archive"),
+        ("pin", "put listings on top of lists"),
+        ("unpin", "have listings on top of lists no longer"),
+        ("delete", "delete listings for good"),
+    ):
+        command = _add_command(
+            listings, name, _change_listings, sentence, f"{sentence.capitalize()}; who follows them is told."
+        )
+        command.add_argument("ids", metavar="ID", type=_count, nargs="+", help="their numbers")
+        command.set_defaults(action=name)
+
+
+def _add_import(commands: _Commands) -> None:
+    imports = _add_group(commands, "import", "bring in what others have", "Bring in what other programs have.")
+    wall = _add_command(
+        imports,
+        "streamwall",
+        _import_streamwall,
+        "import the streams of a Streamwall",
+        "Import the streams of a Streamwall, recognised by their links: known ones are changed, others are made.",
+    )
+    wall.add_argument("place", metavar="FILE|URL", help="its JSON")
+    wall.add_argument("--as", dest="owner", metavar="EMAIL", required=True, help="whose the new ones are")
+    wall.add_argument("--skip-known", action="store_true", help="leave those alone whose link is there already")
+    wall.add_argument("--dry-run", action="store_true", help="tell what would become of them, and write nothing")
+    wall.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N")
+    wall.add_argument("--limit", type=_count, metavar="N", help="take N at most")
 
 
 def _add_key(commands: _Commands) -> None:
@@ -367,6 +412,13 @@ def _add_command(commands: _Commands, name: str, run: Command, help_: str, descr
     command.add_argument("--data", metavar="FOLDER", help="the data folder, instead of MAINSTEM_DATA")
     command.add_argument("--json", action="store_true", help="answer with JSON, one object or array")
     return command
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 1 << 63:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 def _positive(text: str) -> float:
@@ -613,6 +665,50 @@ def _list_flags(asked: argparse.Namespace, settings: Settings) -> int:
     return DONE
 
 
+def _list_listings(asked: argparse.Namespace, settings: Settings) -> int:
+    statuses = None if asked.status is None else frozenset({Status(asked.status)})
+    filters = Filters(statuses=statuses, is_archived=asked.archived, search=asked.search)
+    wanted = PageRequest(per_page=asked.limit, filters=filters)
+    page = curator.at_desk(settings, lambda desk: desk.listings.page(OPERATOR, wanted))
+    if asked.json:
+        _show_json({"total": page.total, "listings": [_listing_view(one) for one in page.listings]})
+    else:
+        _show_table(
+            ("id", "status", "pinned", "source", "link"),
+            [(str(one.id), one.status, "yes" if one.is_pinned else "", one.source, one.link) for one in page.listings],
+        )
+    return DONE
+
+
+def _change_listings(asked: argparse.Namespace, settings: Settings) -> int:
+    curator.at_desk(settings, lambda desk: curator.change_listings(desk, asked.action, asked.ids))
+    if asked.json:
+        _show_json({"ids": asked.ids, "action": asked.action})
+    else:
+        _show(f"Done for {len(asked.ids)}.")
+    return DONE
+
+
+def _import_streamwall(asked: argparse.Namespace, settings: Settings) -> int:
+    wanted = curator.StreamwallImport(
+        asked.place, asked.owner, asked.skip_known, asked.dry_run, max(asked.offset, 0), asked.limit
+    )
+    outcome = curator.at_desk(
+        settings,
+        lambda desk: curator.import_streamwall(desk, wanted, allow_private=settings.check_allow_private),
+    )
+    if asked.json:
+        _show_json({"dry_run": asked.dry_run, **msgspec.structs.asdict(outcome)})
+        return DONE
+    counts = {name: count for name, count in msgspec.structs.asdict(outcome).items() if isinstance(count, int)}
+    counts["refused"] = len(outcome.refused)
+    would = "Would be: " if asked.dry_run else ""
+    _show(would + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    for row in outcome.refused[:_REFUSED_SHOWN]:
+        _show(f"row {row.index}: {', '.join(row.errors)}")
+    return DONE
+
+
 def _add_api_key(asked: argparse.Namespace, settings: Settings) -> int:
     async def add(directory: Directory) -> tuple[Key, str]:
         draft = KeyDraft(
@@ -801,6 +897,18 @@ def _account_view(account: Account) -> dict[str, object]:
         "admin": account.is_admin,
         "role": account.role,
         "created_at": rfc3339(account.created_us),
+    }
+
+
+def _listing_view(listing: Listing) -> dict[str, object]:
+    return {
+        "id": listing.id,
+        "source": listing.source,
+        "link": listing.link,
+        "status": listing.status,
+        "is_pinned": listing.is_pinned,
+        "is_archived": listing.is_archived,
+        "created_at": rfc3339(listing.created_us),
     }
 
 

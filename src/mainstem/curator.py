@@ -3,15 +3,29 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from mainstem.catalogue import Flags, hand_over_catalogue
+import msgspec
+
+from mainstem.catalogue import (
+    Flags,
+    Imports,
+    Listings,
+    Places,
+    StreamwallOutcome,
+    download,
+    hand_over_catalogue,
+    read_streamwall,
+)
 from mainstem.clock import Clock, system_clock
+from mainstem.errors import NotFound, Unavailable
 from mainstem.events import hand_over_topics
-from mainstem.identity import OPERATOR, Account, Accounts, Directory, Signer, signing_key
+from mainstem.identity import OPERATOR, Account, Accounts, Directory, Principal, Signer, signing_key
 from mainstem.settings import Settings
 from mainstem.storage import Layout, SqliteRecords
 from mainstem.transcode import hand_over_jobs
+from mainstem.work import Queue
 
 
 class Desk(NamedTuple):
@@ -20,6 +34,8 @@ class Desk(NamedTuple):
     directory: Directory
     accounts: Accounts
     flags: Flags
+    listings: Listings
+    imports: Imports
 
 
 @asynccontextmanager
@@ -31,7 +47,10 @@ async def desk(settings: Settings, clock: Clock = system_clock) -> AsyncIterator
         directory = Directory(records, clock, key, settings.token_lifetime_s)
         signer = Signer(key, settings.token_lifetime_s, clock)
         heirs = [hand_over_catalogue, hand_over_topics, hand_over_jobs]
-        yield Desk(directory, Accounts(records, clock, directory, signer, heirs=heirs), Flags(records, clock))
+        flags = Flags(records, clock)
+        listings = Listings(records, Queue(records, clock), directory, Places(records, clock, flags), clock)
+        accounts = Accounts(records, clock, directory, signer, heirs=heirs)
+        yield Desk(directory, accounts, flags, listings, Imports(records, listings))
 
 
 def at_desk[Answer](settings: Settings, work: Callable[[Desk], Coroutine[None, None, Answer]]) -> Answer:
@@ -60,3 +79,64 @@ async def delete_account(desk: Desk, who: str) -> tuple[Account, Account]:
     account = await desk.directory.find_account(who)
     heir = await desk.accounts.delete(OPERATOR, account.id)
     return account, await desk.directory.account(heir)
+
+
+type Change = Literal["archive", "unarchive", "pin", "unpin", "delete"]
+
+
+async def change_listings(desk: Desk, change: Change, numbers: Sequence[int]) -> None:
+    """One after the other; those before one that does not exist are changed. Raises NotFound."""
+    for number in numbers:
+        try:
+            match change:
+                case "archive" | "unarchive":
+                    await desk.listings.archive(OPERATOR, number, archived=change == "archive")
+                case "pin" | "unpin":
+                    await desk.listings.pin(OPERATOR, number, pinned=change == "pin")
+                case "delete":
+                    await desk.listings.delete(OPERATOR, number)
+        except NotFound as error:
+            raise NotFound(f"There is no listing {number}: `mainstem listing list` shows those that exist.") from error
+
+
+async def acting_as(desk: Desk, who: str) -> Principal:
+    """The operator for an account: what he makes is that account's, and he may no more than it. Raises NotFound."""
+    account = await desk.directory.find_account(who)
+    return msgspec.structs.replace(
+        OPERATOR, account=account.id, name=account.name, is_admin=account.is_admin, is_editor=account.is_editor
+    )
+
+
+class StreamwallImport(NamedTuple):
+    """What to import, and how."""
+
+    place: str
+    """A file, or an http or https address."""
+    owner: str
+    """Whose the new listings are."""
+    skips_known: bool
+    dry_run: bool
+    offset: int
+    limit: int | None
+
+
+async def import_streamwall(desk: Desk, wanted: StreamwallImport, *, allow_private: bool) -> StreamwallOutcome:
+    """Raises NotFound, NotAllowed, InvalidFields, Unavailable."""
+    principal = await acting_as(desk, wanted.owner)
+    return await desk.imports.from_streamwall(
+        principal,
+        read_streamwall(await _document(wanted.place, allow_private=allow_private)),
+        skips_known=wanted.skips_known,
+        dry_run=wanted.dry_run,
+        offset=wanted.offset,
+        limit=wanted.limit,
+    )
+
+
+async def _document(place: str, *, allow_private: bool) -> bytes:
+    if place.lower().startswith(("http://", "https://")):
+        return await download(place, allow_private=allow_private)
+    try:
+        return await asyncio.to_thread(Path(place).read_bytes)
+    except OSError as error:
+        raise Unavailable(f"{place} cannot be read: {error.strerror}.") from error

@@ -424,3 +424,51 @@ def test_features_are_switched_for_all_or_for_some(shell: Shell) -> None:
 
     assert shell.run("flag", "enable", "new_player", "--group", "friends")[0] == 2
     assert shell.error == "mainstem: Group is not included in the list\n"
+
+
+# The catalogue
+
+
+WALL = [
+    {"link": "https://www.twitch.tv/ada", "source": "Ada", "status": "Live", "city": "Austin"},
+    {"link": "not a link", "source": "Bob"},
+    {"url": "https://www.tiktok.com/@eve/live", "title": "Eve"},
+]
+
+
+def test_a_streamwall_is_imported_once(shell: Shell, admin: Any, tmp_path: Path) -> None:
+    """A dry run tells the same and writes nothing; a second import changes nothing."""
+    wall = tmp_path / "wall.json"
+    wall.write_text(json.dumps({"streams": WALL}))
+    command = ("import", "streamwall", str(wall), "--as", "root")
+
+    assert shell.ask(*command, "--dry-run")["created"] == 2
+    assert shell.ask("listing", "list")["total"] == 0
+    outcome = shell.ask(*command)
+    assert (outcome["created"], [row["index"] for row in outcome["refused"]]) == (2, [1])
+    assert shell.ask(*command)["unchanged"] == 2
+    assert shell.ask(*command, "--offset", "2", "--limit", "1", "--skip-known")["skipped"] == 1
+    assert [one["source"] for one in shell.ask("listing", "list")["listings"]] == ["Eve", "Ada"]
+
+
+def test_an_import_goes_to_no_private_address(shell: Shell, admin: Any) -> None:
+    """Unless the operator allows it: an address may come from somebody else."""
+    status, _ = shell.run("import", "streamwall", "http://127.0.0.1:9/wall.json", "--as", "root")
+    assert status == 1
+    assert shell.error.startswith("mainstem: http://127.0.0.1:9/wall.json cannot be read: ")
+
+
+def test_listings_are_looked_after_by_number(shell: Shell, admin: Any, tmp_path: Path) -> None:
+    """What administrators do by API the operator does here; a number that is none is named."""
+    wall = tmp_path / "wall.json"
+    wall.write_text(json.dumps(WALL))
+    shell.run("import", "streamwall", str(wall), "--as", "root")
+    for command in (("pin", "1"), ("archive", "2"), ("unpin", "1"), ("unarchive", "2")):
+        shell.ask("listing", *command)
+    shell.ask("listing", "archive", "2")
+    assert [one["id"] for one in shell.ask("listing", "list")["listings"]] == [1]
+    assert [one["id"] for one in shell.ask("listing", "list", "--archived")["listings"]] == [2]
+
+    assert shell.run("listing", "delete", "1", "77")[0] == 1
+    assert "77" in shell.error
+    assert shell.ask("listing", "list", "--status", "live")["total"] == 0

@@ -27,7 +27,19 @@ from mainstem.catalogue.importing import (
 )
 from mainstem.catalogue.inheritance import hand_over_catalogue
 from mainstem.catalogue.listings import Listings
-from mainstem.catalogue.liveness import CheckerOptions, NoOwnStreams, OwnStreams, keep_checking
+from mainstem.catalogue.liveness import (
+    CheckerOptions,
+    NoOwnStreams,
+    OwnStreams,
+    Reason,
+    Target,
+    Verdict,
+    keep_checking,
+    live,
+    offline,
+    open_prober,
+)
+from mainstem.catalogue.liveness.download import download
 from mainstem.catalogue.locks import Cell, CellLock, CellLocked, CellLocks, TooManyLocks
 from mainstem.catalogue.model import (
     Choice,
@@ -168,6 +180,7 @@ __all__ = [
     "Timestamps",
     "TooManyLocks",
     "Unlocked",
+    "download",
     "hand_over_catalogue",
     "keep_checking",
     "read_streamwall",

@@ -41,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     """By lower-case name; of a header that comes twice, the first."""
     body: bytes = b""
-    """Decoded; at most 2 MiB."""
+    """Decoded; at most what the fetcher takes, 2 MiB as a rule."""
     complete: bool = True
     """The body is all there was: not cut at a limit, by time or by the connection."""
 
@@ -79,10 +79,13 @@ class Answer(msgspec.Struct, frozen=True):
 class Fetcher:
     """Asks HTTP servers."""
 
-    def __init__(self, dialer: Dialer, hosts: Hosts, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, dialer: Dialer, hosts: Hosts, *, timeout_s: float = 10.0, body_bytes_max: int = BODY_BYTES_MAX
+    ) -> None:
         self._dialer = dialer
         self._hosts = hosts
         self._timeout_s = timeout_s
+        self._body_bytes_max = body_bytes_max
 
     async def get(self, target: Target, accept: str = "*/*") -> Answer:
         """The answer to a GET, after at most 5 redirects and 10 s, not counting the wait for the host's turn.
@@ -120,7 +123,7 @@ class Fetcher:
         return answer
 
     async def _exchange(self, target: Target, accept: str, timeout_s: float) -> Answer:
-        answering = _Answering(target)
+        answering = _Answering(target, self._body_bytes_max)
         try:
             async with asyncio.timeout(timeout_s) as limit, self._dialer.dial(target) as (reader, writer):
                 writer.write(_request(target, accept))
@@ -160,7 +163,7 @@ def retry_after_s(answer: Answer, now: float | None = None) -> float | None:
 class _Answering:
     """Puts an answer together as its bytes come."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, body_bytes_max: int) -> None:
         self.satisfied = False
         self.samples_since: float | None = None
         """When an endless medium began to come, on the loop's clock."""
@@ -169,7 +172,7 @@ class _Answering:
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
         self._body = bytearray()
-        self._body_bytes_max = BODY_BYTES_MAX
+        self._body_bytes_max = body_bytes_max
         self._inflate: zlib._Decompress | None = None
         self._head: Answer | None = None
         self._complete = False

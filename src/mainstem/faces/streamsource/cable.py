@@ -452,7 +452,7 @@ def _changed_messages(news: Changed, listing: Listing, view: Mapping[str, object
             "stream_id": number,
             "field": field,
             "value": view[field],
-            "user_id": news.account,
+            "user_id": news.account or None,
         }
         for field in sorted(news.fields & EDITABLE)
     ]
