@@ -7,6 +7,7 @@ input); `mainstem work` is one that an operator starts.
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -16,16 +17,16 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from mainstem.catalogue import CheckerOptions, NoOwnStreams, keep_checking
+from mainstem.catalogue import CheckerOptions, Reason, Result, Target, Verdict, keep_checking
 from mainstem.children import Trade
 from mainstem.clock import Clock, system_clock
 from mainstem.errors import MainstemError
 from mainstem.settings import Settings
-from mainstem.storage import Workplace, open_workplace
+from mainstem.storage import Records, Workplace, open_workplace
 from mainstem.telemetry import configure_logging, get_logger
 from mainstem.transcode import KIND as TRANSCODE
+from mainstem.transcode import JobState, TranscodeHandler, state_of
 from mainstem.transcode import Limits as JobLimits
-from mainstem.transcode import TranscodeHandler
 from mainstem.work import Queue, Worker
 
 logger = get_logger("mainstem.worker")
@@ -36,7 +37,30 @@ type Start = Callable[[Workplace, Queue, Settings, Clock], Coroutine[None, None,
 
 async def _check(place: Workplace, queue: Queue, settings: Settings, clock: Clock) -> None:
     options = CheckerOptions(**{name: getattr(settings, name) for name in CheckerOptions.__struct_fields__})
-    await keep_checking(place.records, queue, clock, NoOwnStreams(), options)
+    await keep_checking(place.records, queue, clock, OwnJobs(place.records), options)
+
+
+class OwnJobs:
+    """What this server plays itself: the jobs behind stream-server's addresses."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def ask(self, target: Target) -> Verdict | None:
+        """Live while the job is under way and its playlist grows; over when it is done.
+
+        The host does not matter: a server has many names, and a job's id is one that nobody else has.
+        """
+        found = _OWN_PATH.match(target.path)
+        state = await state_of(self._records, found[1]) if found else None
+        if state is None:
+            return None
+        if state is JobState.PROCESSING:
+            return Verdict(Result.LIVE, Reason.OWN_LIVE, explicit=True)
+        return Verdict(Result.OFFLINE, Reason.OWN_OFFLINE, explicit=state is not JobState.PENDING)
+
+
+_OWN_PATH = re.compile(r"/v1/stream/(?:hls|live)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
 
 
 async def _transcode(place: Workplace, queue: Queue, settings: Settings, clock: Clock) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         WrongOffset,
     )
     from mainstem.transcode.run import KIND, AttemptFailed, Limits, TranscodeHandler
+    from mainstem.transcode.states import state_of
     from mainstem.transcode.transcodes import Transcodes, Upload
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "hand_over_jobs",
     "order_of",
     "render",
+    "state_of",
 ]
 
 _PLACES = {
@@ -119,6 +121,7 @@ _PLACES = {
         "WrongOffset",
     ),
     "run": ("KIND", "AttemptFailed", "Limits", "TranscodeHandler"),
+    "states": ("state_of",),
     "transcodes": ("Transcodes", "Upload"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
