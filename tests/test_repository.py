@@ -195,6 +195,7 @@ def test_every_dependency_says_what_it_saves_and_how_to_leave_it() -> None:
     """One entry for each direct dependency, and none for what is gone."""
     groups = PROJECT["dependency-groups"].values()
     wanted = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
+    groups = [*groups, *PROJECT["project"]["optional-dependencies"].values()]
     wanted += [line for group in groups for line in group]
     names = {re.match(r"[A-Za-z0-9_.-]+", line)[0].lower() for line in wanted}  # type: ignore[index]  # each has a name
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text()
