@@ -40,7 +40,13 @@ def render(source: Path, order: Order, folder: Path, limits: Limits | None = Non
     if not isinstance(found, Found):
         raise NotAudio(found.message if isinstance(found, Broken) else "The probe died.")
     rungs = plan(found.media, order)
-    made = msgspec.structs.replace(spec, folder=str(folder.absolute()), rungs=rungs, target_lufs=order.loudness)
+    made = msgspec.structs.replace(
+        spec,
+        folder=str(folder.absolute()),
+        rungs=rungs,
+        target_lufs=order.loudness,
+        disk_free_bytes_min=limits.disk_free_bytes_min,
+    )
     told = asyncio.run(_run(made))
     done = told[-1]
     if not isinstance(done, Done):

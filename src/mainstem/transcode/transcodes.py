@@ -1,7 +1,9 @@
 """The verbs on jobs: sending a file, looking how it goes, ending it, and reading what was made."""
 
 import asyncio
+import errno
 import hashlib
+import os
 import tempfile
 import uuid
 from collections import OrderedDict
@@ -70,10 +72,11 @@ _SWEEP_EVERY_S = 60.0
 class Upload:
     """A file that arrives: written to disk, counted and hashed. End it by `Transcodes.accept` or `abort`."""
 
-    def __init__(self, filename: str, folder: Path, bytes_max: int) -> None:
+    def __init__(self, filename: str, folder: Path, bytes_max: int, disk_free_bytes_min: int) -> None:
         self.filename = filename
         self.size = 0
         self._bytes_max = bytes_max
+        self._disk_free_bytes_min = disk_free_bytes_min
         self._file = tempfile.NamedTemporaryFile(prefix="upload-", dir=folder, delete=False)  # noqa: SIM115
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
@@ -112,6 +115,9 @@ class Upload:
             raise Unavailable(f"The file cannot be kept: {error.strerror}.") from error
 
     def _write(self, buffer: bytearray) -> None:
+        status = os.statvfs(self.path.parent)
+        if status.f_bavail * status.f_frsize < self._disk_free_bytes_min + len(buffer):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._hash.update(buffer)
         self._file.write(buffer)
         self._file.flush()
@@ -172,7 +178,7 @@ class Transcodes:
     def upload(self, filename: str) -> Upload:
         """Begin to take a file. Raises Unavailable when the disk has no room for one."""
         try:
-            return Upload(filename, self._scratch, self._bytes_max)
+            return Upload(filename, self._scratch, self._bytes_max, self._limits.disk_free_bytes_min)
         except OSError as error:
             raise Unavailable(f"The file cannot be kept: {error.strerror}.") from error
 
