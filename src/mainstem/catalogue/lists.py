@@ -93,11 +93,11 @@ def ids(
 
     if len(within) == 1:
         one = half(within[0], listings.c.id).order_by(*(key.desc() if turned else key for key in keys))
-        return one.limit(limit).offset(offset)
+        return one.limit(limit).offset(offset or None)
     both = union_all(*(half(archived, listings.c.id, *keys[:-1]) for archived in within))
     merged = [both.selected_columns[key.name] for key in keys]
     ordered = both.order_by(*(key.desc() if turned else key for key in merged))
-    return ordered.limit(limit).offset(offset)
+    return ordered.limit(limit).offset(offset or None)
 
 
 def matches(search: str, limit: int) -> Select[Any]:

@@ -9,7 +9,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, event, exc
+from sqlalchemy import URL, Connection, FromClause, event, exc
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mainstem.errors import Conflict, Unavailable
@@ -161,7 +162,15 @@ class SqliteRecords:
             cursor.close()
 
         event.listen(engine.sync_engine, "connect", prepare)
+        engine.dialect.statement_compiler = _Compiler
         return engine
+
+
+class _Compiler(SQLiteCompiler):
+    """Writes hints after a table's name, where SQLite has them: `INDEXED BY …`."""
+
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
+        return text
 
 
 @contextmanager
