@@ -233,7 +233,8 @@ async def _wire(
         scratch=storage.scratch,
         bytes_max=settings.max_file_size,
         keep_days=settings.compression_cleanup_after_days,
-        limits=JobLimits(duration_max_s=settings.transcode_duration_max_s),
+        waiting_max=settings.transcode_waiting_max,
+        limits=JobLimits.of(settings),
     )
     uploads = ResumableUploads(
         layout.uploads,

@@ -65,20 +65,11 @@ _OWN_PATH = re.compile(r"/v1/stream/(?:hls|live)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}
 
 async def _transcode(place: Workplace, queue: Queue, settings: Settings, clock: Clock) -> None:
     handler = TranscodeHandler(
-        place.records, place.blobs, queue, clock, scratch=place.scratch, limits=job_limits(settings)
+        place.records, place.blobs, queue, clock, scratch=place.scratch, limits=JobLimits.of(settings)
     )
     # An operator who starts workers by hand wants work done, whatever the server's own child is told.
     at_once = settings.transcode_jobs or 1
     await Worker(queue, {TRANSCODE: handler}, concurrency={TRANSCODE: at_once}).run()
-
-
-def job_limits(settings: Settings) -> JobLimits:
-    return JobLimits(
-        timeout_s=settings.transcode_timeout_s,
-        duration_max_s=settings.transcode_duration_max_s,
-        memory_bytes=settings.transcode_memory_bytes,
-        disk_free_bytes_min=settings.disk_free_bytes_min,
-    )
 
 
 _TRADES: Mapping[Trade, Start] = {Trade.CHECK: _check, Trade.TRANSCODE: _transcode}

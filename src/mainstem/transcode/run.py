@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from mainstem.clock import Clock
 from mainstem.errors import Unavailable
 from mainstem.events import Announcement, announce
 from mainstem.ids import random_id
+from mainstem.settings import Settings
 from mainstem.storage import Blobs, Records
 from mainstem.telemetry import get_logger
 from mainstem.transcode import places
@@ -60,6 +61,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 2 * _GIB
     disk_free_bytes_min: int = 0
     """The free space below which nothing more is written."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            timeout_s=settings.transcode_timeout_s,
+            duration_max_s=settings.transcode_duration_max_s,
+            memory_bytes=settings.transcode_memory_bytes,
+            disk_free_bytes_min=settings.disk_free_bytes_min,
+        )
 
 
 class AttemptFailed(Unavailable):
