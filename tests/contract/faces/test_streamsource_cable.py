@@ -2,12 +2,10 @@
 
 import json
 import secrets
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -20,12 +18,12 @@ from mainstem.clock import FixedClock
 from mainstem.identity import Signer, signing_key
 from mainstem.ids import AccountId
 from mainstem.storage import Layout
-from serving import EMAIL, PASSWORD, Server
+from serving import Server, serving
+from streamsource import Person, fresh, person
 
 SHEET = json.dumps({"channel": "CollaborativeStreamsChannel"})
 EVENTS = json.dumps({"channel": "StreamsChannel"})
 PROTOCOL = "actioncable-v1-json"
-PASSWORDS = "Correct-horse-1"
 
 
 class Window:
@@ -78,84 +76,73 @@ class Window:
         return not set(actions) & heard
 
 
-class Person:
-    """Somebody with an account: his token, and a client of the API that shows it."""
-
-    def __init__(self, server: Server, email: str, password: str) -> None:
-        self.server = server
-        answer = httpx.post(f"{server.url}/api/v1/users/login", json={"email": email, "password": password}).json()
-        self.id: int = answer["user"]["id"]
-        self.name = email.partition("@")[0]
-        self.token: str = answer["token"]
-        self.api = httpx.Client(
-            base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {self.token}"}, timeout=30
-        )
-
-    def close(self) -> None:
-        self.api.close()
-
-    @contextmanager
-    def window(self, *identifiers: str) -> Iterator[Window]:
-        """A connection, welcome, with these subscriptions confirmed."""
-        with opened(self.server, f"?token={self.token}") as window:
-            for identifier in identifiers or (SHEET,):
-                window.say("subscribe", identifier)
-                while window.hear() != {"identifier": identifier, "type": "confirm_subscription"}:
-                    pass
-            yield window
-
-    def listing(self, **fields: Any) -> int:
-        body = {"source": "Ada", "link": f"https://live.example/{secrets.token_hex(8)}", **fields}
-        response = self.api.post("/streams", json=body)
-        assert response.status_code == 201, response.text
-        number: int = response.json()["id"]
-        return number
-
-
 @contextmanager
-def opened(server: Server, query: str = "", **options: Any) -> Iterator[Window]:
-    address = f"{server.url}/cable{query}".replace("http", "ws", 1)
-    with connect(address, subprotocols=[PROTOCOL], **options) as line:  # type: ignore[list-item]  # a NewType of str
+def opened(url: str, query: str = "", **options: Any) -> Iterator[Window]:
+    with connect(cable_of(url) + query, subprotocols=[PROTOCOL], **options) as line:  # type: ignore[list-item]
         window = Window(line)
         assert line.subprotocol == PROTOCOL
         assert window.hear() == {"type": "welcome"}
         yield window
 
 
-def editor(server: Server, name: str) -> Person:
-    """Somebody whom the operator gave an account."""
-    email = f"{name}-{secrets.token_hex(4)}@example.com"
-    command = ["user", "add", email, "--email", email, "--password", PASSWORDS, "--data", str(server.data)]
-    subprocess.run([sys.executable, "-m", "mainstem", *command], check=True, capture_output=True)
-    return Person(server, email, PASSWORDS)
+@contextmanager
+def a_window(of: Person, *identifiers: str) -> Iterator[Window]:
+    """A connection, welcome, with these subscriptions confirmed."""
+    with opened(url_of(of), f"?token={of.token}") as window:
+        for identifier in identifiers or (SHEET,):
+            window.say("subscribe", identifier)
+            while window.hear() != {"identifier": identifier, "type": "confirm_subscription"}:
+                pass
+        yield window
+
+
+def url_of(of: Person) -> str:
+    return str(of.api.base_url.copy_with(path="/")).rstrip("/")
+
+
+def cable_of(url: str) -> str:
+    return f"{url}/cable".replace("http", "ws", 1)
+
+
+def name_of(somebody: Person) -> str:
+    return somebody.email.partition("@")[0]
+
+
+def row(owner: Person, **fields: Any) -> int:
+    """The number of a new stream."""
+    number: int = owner.listing(**{"link": f"https://live.example/{fresh('row')}", **fields})["id"]
+    return number
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One where people choose their roles themselves."""
+    with serving(tmp_path_factory.mktemp("cable") / "data", signup_roles=True) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def ada(server: Server) -> Iterator[Person]:
-    with closing(editor(server, "ada")) as person:
-        yield person
+    with person(server, "editor") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def bob(server: Server) -> Iterator[Person]:
-    with closing(editor(server, "bob")) as person:
-        yield person
+    with person(server, "editor") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def admin(server: Server) -> Iterator[Person]:
-    with closing(Person(server, EMAIL, PASSWORD)) as person:
-        yield person
+    with person(server, "admin") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def reader(server: Server) -> Iterator[Person]:
-    """Somebody who signed up by himself."""
-    email = f"reader-{secrets.token_hex(4)}@example.com"
-    signed_up = httpx.post(f"{server.url}/api/v1/users/signup", json={"email": email, "password": PASSWORDS})
-    assert signed_up.status_code == 201, signed_up.text
-    with closing(Person(server, email, PASSWORDS)) as person:
-        yield person
+    with person(server) as made:
+        yield made
 
 
 def cell(number: int, field: str = "title") -> str:
@@ -174,7 +161,7 @@ def test_a_token_lets_in_however_it_comes(server: Server, ada: Person, way: str)
         "cookie": {"Cookie": f"theme=dark; jwt_token={ada.token}", "Origin": server.url},
         "header": {"Authorization": f"Bearer {ada.token}"},
     }[way]
-    with opened(server, query, additional_headers=headers) as window:
+    with opened(server.url, query, additional_headers=headers) as window:
         window.say("subscribe")
         assert window.hear() == {"identifier": SHEET, "type": "confirm_subscription"}
 
@@ -182,7 +169,7 @@ def test_a_token_lets_in_however_it_comes(server: Server, ada: Person, way: str)
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "ms_nothing-that-is-known"])
 def test_who_has_no_token_is_told_not_to_come_back(server: Server, token: str) -> None:
     """The connection is made, told why it ends, and ended: so clients do not try for ever."""
-    with connect(f"{server.url}/cable?token={token}".replace("http", "ws", 1)) as line:
+    with connect(cable_of(server.url) + f"?token={token}") as line:
         assert json.loads(line.recv(5)) == {"type": "disconnect", "reason": "unauthorized", "reconnect": False}
         with pytest.raises(ConnectionClosed):
             line.recv(5)
@@ -191,7 +178,7 @@ def test_who_has_no_token_is_told_not_to_come_back(server: Server, token: str) -
 def test_a_cookie_lets_in_no_page_of_another_origin(server: Server, ada: Person) -> None:
     """Browsers send it along whichever page asks."""
     headers = {"Cookie": f"jwt_token={ada.token}", "Origin": "https://elsewhere.example"}
-    with connect(f"{server.url}/cable".replace("http", "ws", 1), additional_headers=headers) as line:
+    with connect(cable_of(server.url), additional_headers=headers) as line:
         assert json.loads(line.recv(5))["reason"] == "unauthorized"
 
 
@@ -204,11 +191,11 @@ def test_who_does_not_ask_for_a_websocket_is_told_to(server: Server) -> None:
 
 def test_a_ping_comes_every_three_seconds(ada: Person) -> None:
     """With the Unix time: clients reconnect when they hear none."""
-    with ada.window() as window:
+    with a_window(ada) as window:
         while len(window.pings) < 2:
             with suppress(TimeoutError):
                 window.hear(within_s=4)
-        first, second = window.pings
+        first, second = window.pings[:2]
 
     assert abs(second - time.time()) < 10
     assert 2 <= second - first <= 4
@@ -216,7 +203,7 @@ def test_a_ping_comes_every_three_seconds(ada: Person) -> None:
 
 def test_an_unknown_channel_is_refused(ada: Person) -> None:
     """And so is an identifier that names none; what is subscribed already is confirmed once."""
-    with ada.window() as window:
+    with a_window(ada) as window:
         for identifier in ('{"channel":"SecretChannel"}', "nonsense"):
             window.say("subscribe", identifier)
             while window.hear() != {"identifier": identifier, "type": "reject_subscription"}:
@@ -226,7 +213,7 @@ def test_an_unknown_channel_is_refused(ada: Person) -> None:
 @pytest.mark.parametrize("frame", ["", "[]", '{"command":"dance","identifier":"x"}', b"{}"])
 def test_who_does_not_speak_the_protocol_is_let_go(ada: Person, frame: str | bytes) -> None:
     """There is nothing to answer him in."""
-    with ada.window() as window:
+    with a_window(ada) as window:
         window.line.send(frame)
         while (heard := window.hear()).get("type") != "disconnect":
             pass
@@ -235,7 +222,7 @@ def test_who_does_not_speak_the_protocol_is_let_go(ada: Person, frame: str | byt
 
 def test_a_message_over_64_kib_ends_the_connection(ada: Person) -> None:
     """With the status that says so."""
-    with ada.window() as window:
+    with a_window(ada) as window:
         window.line.send("x" * (64 * 1024 + 1))
         with suppress(ConnectionClosed):
             deque(window.line, maxlen=0)
@@ -247,7 +234,7 @@ def test_a_message_over_64_kib_ends_the_connection(ada: Person) -> None:
 
 def test_people_are_told_once_each_with_name_and_colour(ada: Person, bob: Person) -> None:
     """However many windows they have; by number, in eight colours."""
-    with ada.window() as window, ada.window(), bob.window():
+    with a_window(ada) as window, a_window(ada), a_window(bob):
         both = window.told(lambda message: {ada.id, bob.id} <= {user["user_id"] for user in message.get("users", [])})
 
     users = both["users"]
@@ -256,7 +243,7 @@ def test_people_are_told_once_each_with_name_and_colour(ada: Person, bob: Person
     colours = ["#FF6B6B", "#4ECDC4", "#45B7D1", "#FFA07A", "#98D8C8", "#F7DC6F", "#BB8FCE", "#85C1E2"]
     assert shown == {
         "user_id": ada.id,
-        "user_name": ada.name,
+        "user_name": name_of(ada),
         "user_color": colours[ada.id % 8],
         "inactive": False,
     }
@@ -264,21 +251,21 @@ def test_people_are_told_once_each_with_name_and_colour(ada: Person, bob: Person
 
 def test_people_come_and_leave_with_their_last_window(ada: Person, bob: Person) -> None:
     """The others are told of both."""
-    with ada.window() as window:
-        with bob.window():
+    with a_window(ada) as window:
+        with a_window(bob):
             came = window.next("user_joined", user_id=bob.id)
-            with bob.window():
+            with a_window(bob):
                 pass
             assert window.quiet("user_left")
         window.next("user_left", user_id=bob.id)
 
-    assert came["user_name"] == bob.name
+    assert came["user_name"] == name_of(bob)
     assert came["user_color"].startswith("#")
 
 
 def test_a_presence_ping_is_answered_by_the_list(ada: Person) -> None:
     """That is how a window learns that it still counts."""
-    with ada.window() as window:
+    with a_window(ada) as window:
         window.next("active_users_list")
         window.act("presence_ping")
         assert ada.id in [user["user_id"] for user in window.next("active_users_list")["users"]]
@@ -289,11 +276,11 @@ def test_a_presence_ping_is_answered_by_the_list(ada: Person) -> None:
 
 def test_a_locked_cell_is_told_to_all_and_refused_to_the_other(admin: Person, ada: Person) -> None:
     """The refusal is told to the one who asked, and to nobody else."""
-    number = ada.listing()
-    with ada.window() as first, admin.window() as second:
+    number = row(ada)
+    with a_window(ada) as first, a_window(admin) as second:
         first.act("lock_cell", cell_id=cell(number))
         told = second.next("cell_locked", cell_id=cell(number))
-        assert (told["user_id"], told["user_name"]) == (ada.id, ada.name)
+        assert (told["user_id"], told["user_name"]) == (ada.id, name_of(ada))
         second.act("lock_cell", cell_id=cell(number))
         refusal = second.refusal()
         assert refusal["cell_id"] == cell(number)
@@ -308,19 +295,19 @@ def test_a_locked_cell_is_told_to_all_and_refused_to_the_other(admin: Person, ad
 
 def test_who_comes_later_learns_what_is_locked(admin: Person, ada: Person) -> None:
     """Else he would type where somebody does."""
-    number = ada.listing()
-    with ada.window() as first:
+    number = row(ada)
+    with a_window(ada) as first:
         first.act("lock_cell", cell_id=cell(number))
         first.next("cell_locked")
-        with admin.window() as second:
+        with a_window(admin) as second:
             assert second.next("cell_locked", cell_id=cell(number))["user_id"] == ada.id
 
 
 def test_a_closed_window_frees_its_cells(admin: Person, ada: Person) -> None:
     """Each of them is told."""
-    number = ada.listing()
-    with admin.window() as second:
-        with ada.window() as first:
+    number = row(ada)
+    with a_window(admin) as second:
+        with a_window(ada) as first:
             for field in ("title", "city"):
                 first.act("lock_cell", cell_id=cell(number, field))
                 first.next("cell_locked", cell_id=cell(number, field))
@@ -334,29 +321,29 @@ def test_a_closed_window_frees_its_cells(admin: Person, ada: Person) -> None:
 )
 def test_what_is_no_cell_cannot_be_locked(ada: Person, name: Any) -> None:
     """An existing row and an editable field make a cell."""
-    number = ada.listing()
-    with ada.window() as window:
+    number = row(ada)
+    with a_window(ada) as window:
         window.act("lock_cell", cell_id=name.format(number) if isinstance(name, str) else name)
         assert window.refusal() == {"error": "Invalid field"}
 
 
 def test_readers_watch(reader: Person, ada: Person, bob: Person) -> None:
     """Who could not change the row by the API cannot lock its cells: neither a reader nor another editor."""
-    number = ada.listing()
+    number = row(ada)
     for other in (reader, bob):
-        with other.window() as window:
+        with a_window(other) as window:
             window.act("lock_cell", cell_id=cell(number))
             assert window.refusal() == {"error": "You are not authorized to edit streams"}
-            ada.api.patch(f"/streams/{number}", json={"title": other.name})
-            assert window.next("cell_updated")["value"] == other.name
+            ada.api.patch(f"/streams/{number}", json={"title": name_of(other)})
+            assert window.next("cell_updated")["value"] == name_of(other)
 
 
 def test_a_connection_holds_twenty_cells(ada: Person) -> None:
     """One that wants more is told."""
-    numbers = [ada.listing() for _ in range(3)]
+    numbers = [row(ada) for _ in range(3)]
     fields = ("title", "source", "city", "state", "notes", "link", "status")
     cells = [cell(number, field) for number in numbers for field in fields]
-    with ada.window() as window:
+    with a_window(ada) as window:
         for name in cells[:21]:
             window.act("lock_cell", cell_id=name)
         assert "20" in window.refusal()["error"]
@@ -367,8 +354,8 @@ def test_a_connection_holds_twenty_cells(ada: Person) -> None:
 
 def test_a_change_is_told_to_all_and_lets_the_cell_go(admin: Person, ada: Person) -> None:
     """First what stands there, then that it is free; and the API has it."""
-    number = ada.listing()
-    with ada.window() as first, admin.window() as second:
+    number = row(ada)
+    with a_window(ada) as first, a_window(admin) as second:
         first.act("lock_cell", cell_id=cell(number))
         first.act("update_cell", cell_id=cell(number), stream_id=number, field="title", value="By hand")
         for window in (first, second):
@@ -403,8 +390,8 @@ def test_a_change_is_told_to_all_and_lets_the_cell_go(admin: Person, ada: Person
 )
 def test_a_cell_takes_what_the_field_takes(ada: Person, field: str, given: Any, stored: Any) -> None:
     """Labels and keys; a blank platform is told from the link; an unknown kind becomes video; blank dates are none."""
-    number = ada.listing()
-    with ada.window() as window:
+    number = row(ada)
+    with a_window(ada) as window:
         window.act("lock_cell", cell_id=cell(number, field))
         window.act("update_cell", cell_id=cell(number, field), stream_id=number, field=field, value=given)
         assert window.next("cell_updated", cell_id=cell(number, field))["value"] == stored
@@ -425,9 +412,9 @@ def test_a_cell_takes_what_the_field_takes(ada: Person, field: str, given: Any, 
 )
 def test_a_value_that_does_not_fit_is_told_to_the_sender(ada: Person, field: str, value: Any, said: str | None) -> None:
     """In the words of the API; the cell stays his, and nothing has changed."""
-    number = ada.listing()
+    number = row(ada)
     before = ada.api.get(f"/streams/{number}").json()
-    with ada.window() as window:
+    with a_window(ada) as window:
         window.act("lock_cell", cell_id=cell(number, field))
         window.act("update_cell", cell_id=cell(number, field), stream_id=number, field=field, value=value)
         refusal = window.refusal()["error"]
@@ -439,9 +426,9 @@ def test_a_value_that_does_not_fit_is_told_to_the_sender(ada: Person, field: str
 
 def test_a_change_needs_the_lock_and_fields_that_agree(ada: Person, bob: Person) -> None:
     """Nothing is written where they do not."""
-    number, other = ada.listing(title="As it was"), ada.listing()
+    number, other = row(ada, title="As it was"), row(ada)
     change: dict[str, Any] = {"cell_id": cell(number), "stream_id": number, "field": "title", "value": "x"}
-    with ada.window() as window:
+    with a_window(ada) as window:
         window.act("update_cell", **change)
         assert window.refusal()["error"].startswith("Update failed")
         window.act("lock_cell", cell_id=cell(number))
@@ -454,8 +441,8 @@ def test_a_change_needs_the_lock_and_fields_that_agree(ada: Person, bob: Person)
 
 def test_a_value_that_stands_there_already_lets_the_cell_go(ada: Person) -> None:
     """There is nothing new to tell, and yet the others see the cell come free."""
-    number = ada.listing(title="Same")
-    with ada.window() as window:
+    number = row(ada, title="Same")
+    with a_window(ada) as window:
         window.act("lock_cell", cell_id=cell(number))
         window.act("update_cell", cell_id=cell(number), stream_id=number, field="title", value="Same")
         assert window.next("cell_updated")["value"] == "Same"
@@ -464,8 +451,8 @@ def test_a_value_that_stands_there_already_lets_the_cell_go(ada: Person) -> None
 
 def test_changes_by_the_api_are_told_as_changes_by_hand_are(ada: Person, reader: Person) -> None:
     """One message for each field that has changed, and one when it was checked."""
-    number = ada.listing()
-    with reader.window() as window:
+    number = row(ada)
+    with a_window(reader) as window:
         moment = "2026-01-02T03:04:05Z"
         ada.api.patch(f"/streams/{number}", json={"city": "Austin", "status": "live", "last_checked_at": moment})
         heard = [window.told(lambda message: message.get("stream_id") == number) for _ in range(3)]
@@ -491,8 +478,8 @@ def test_a_new_streamer_is_told(admin: Person, ada: Person) -> None:
             }
         },
     ).json()
-    number = ada.listing()
-    with admin.window() as window:
+    number = row(ada)
+    with a_window(admin) as window:
         ada.api.patch(f"/streams/{number}", json={"streamer_id": streamer["id"]})
         told = window.next("streamer_updated", stream_id=number)
 
@@ -503,12 +490,12 @@ def test_a_new_streamer_is_told(admin: Person, ada: Person) -> None:
 
 def test_the_other_channel_tells_what_becomes_of_listings(ada: Person, admin: Person) -> None:
     """From its making to its end, each with the listing as the API shows it."""
-    with admin.window(EVENTS) as window:
+    with a_window(admin, EVENTS) as window:
 
         def told(event: str, number: int) -> dict[str, Any]:
             return window.told(lambda said: (said["event"], said["stream_id"]) == (event, number), EVENTS)
 
-        number = ada.listing(title="One")
+        number = row(ada, title="One")
         assert told("stream.created", number)["stream"]["title"] == "One"
         ada.api.patch(f"/streams/{number}", json={"title": "Two"})
         assert told("stream.updated", number)["stream"]["title"] == "Two"
@@ -522,10 +509,10 @@ def test_the_other_channel_tells_what_becomes_of_listings(ada: Person, admin: Pe
 
 def test_nothing_is_told_of_a_channel_that_was_left(ada: Person, admin: Person) -> None:
     """The other subscription of the same connection goes on."""
-    with admin.window(SHEET, EVENTS) as window:
+    with a_window(admin, SHEET, EVENTS) as window:
         window.say("unsubscribe", SHEET)
-        number = ada.listing()
-        with ada.window() as other:
+        number = row(ada)
+        with a_window(ada) as other:
             other.act("lock_cell", cell_id=cell(number))
             other.next("cell_locked")
         window.told(lambda said: said["stream_id"] == number, EVENTS)
@@ -539,9 +526,9 @@ def test_nothing_is_told_of_a_channel_that_was_left(ada: Person, admin: Person) 
 
 def test_the_reference_client_edits_a_sheet(server: Server, admin: Person, ada: Person) -> None:
     """Two people with @rails/actioncable: a lock, a conflict, a change, a window that closes, an old token."""
-    number = ada.listing()
-    stdin = {"ada": ada.token, "bob": admin.token, "expired": expired(ada), "stream": number}
-    address = f"{server.url}/cable".replace("http", "ws", 1)
+    number = row(ada)
+    stdin = {"ada": ada.token, "bob": admin.token, "expired": expired(server, ada), "stream": number}
+    address = cable_of(server.url)
     told = json.loads(node("cable.cjs", address, stdin=json.dumps(stdin).encode()))
 
     by_bob = [message for message in told["bob"] if message.get("cell_id") == cell(number)]
@@ -558,29 +545,26 @@ def test_the_reference_client_edits_a_sheet(server: Server, admin: Person, ada: 
     assert ada.api.get(f"/streams/{number}").json()["title"] == "By hand"
 
 
-def expired(person: Person) -> str:
+def expired(server: Server, holder: Person) -> str:
     """A token of his that ended yesterday, signed with the server's key."""
-    key = signing_key(Layout(person.server.data).keys)
-    token = Signer(key, 60, FixedClock(time.time_ns() // 1_000 - 86_400_000_000)).issue(AccountId(person.id))
+    key = signing_key(Layout(server.data).keys)
+    token = Signer(key, 60, FixedClock(time.time_ns() // 1_000 - 86_400_000_000)).issue(AccountId(holder.id))
     return token.access_token
 
 
 # Many at once
 
 
-def test_of_three_who_want_a_cell_at_once_one_gets_it(admin: Person) -> None:
+def test_of_five_who_want_a_cell_at_once_one_gets_it(server: Server, admin: Person) -> None:
     """The lock is one person's, so each of them is somebody else."""
-    number = admin.listing()
-    server = admin.server
+    number = row(admin)
     with ExitStack() as stack:
-        people = [admin, *(stack.enter_context(closing(editor(server, f"p{index}"))) for index in range(2))]
-        for person in people[1:]:
-            admin.api.patch(f"/users/{person.id}", json={"role": "admin"})
-        windows = [stack.enter_context(person.window()) for person in people]
+        people = [admin, *(stack.enter_context(person(server, "admin")) for _ in range(4))]
+        windows = [stack.enter_context(a_window(one)) for one in people]
         for window in windows:
             window.act("lock_cell", cell_id=cell(number))
         winners = {window.next("cell_locked", cell_id=cell(number))["user_id"] for window in windows}
-        refused = [window for window, person in zip(windows, people, strict=True) if person.id not in winners]
+        refused = [window for window, one in zip(windows, people, strict=True) if one.id not in winners]
         assert len(winners) == 1
         for window in refused:
             window.act("lock_cell", cell_id=cell(number))
@@ -589,7 +573,7 @@ def test_of_three_who_want_a_cell_at_once_one_gets_it(admin: Person) -> None:
 
 def test_more_than_thirty_messages_a_second_wait_and_none_is_lost(ada: Person) -> None:
     """They are read no faster."""
-    with ada.window() as window:
+    with a_window(ada) as window:
         started = time.monotonic()
         for _ in range(70):
             window.act("no_such_action")
