@@ -19,7 +19,11 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
 
     def headers(self, call: Call) -> list[tuple[str, str]]:
         """What an answer to this call carries. A page that is not let in gets the answer, too, but may not read it."""
-        allowed = self._allowed(call)
+        return self.headers_for(call.headers.get("origin"))
+
+    def headers_for(self, origin: str | None) -> list[tuple[str, str]]:
+        """What an answer carries to a page of this origin, or to who is no page."""
+        allowed = self._allowed(origin)
         varies = [] if "*" in self.origins else [("vary", "origin")]
         if allowed is None:
             return varies
@@ -30,7 +34,7 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
         """The answer to a browser that asks before it sends; None: the call is no such question."""
         if call.method != "OPTIONS" or "access-control-request-method" not in call.headers:
             return None
-        if self._allowed(call) is None:
+        if self._allowed(call.headers.get("origin")) is None:
             return Answer(204)
         return Answer(
             204,
@@ -41,9 +45,8 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
             ],
         )
 
-    def _allowed(self, call: Call) -> str | None:
+    def _allowed(self, origin: str | None) -> str | None:
         """The origin to name; a comparison ignores case, because people write host names as they like."""
-        origin = call.headers.get("origin")
         if origin is None:
             return None
         if "*" in self.origins:

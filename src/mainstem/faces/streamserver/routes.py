@@ -52,13 +52,14 @@ _ID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[
 _SEGMENT = re.compile(r"segment_[0-9]{5,9}\.(?:ts|m4s)|init\.mp4")
 _STATES = {state.value.lower(): state for state in JobState}
 
-_SAFE = [
+SAFE = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "strict-origin-when-cross-origin"),
     ("permissions-policy", "geolocation=(), microphone=(), camera=()"),
+    ("content-security-policy", "default-src 'none'; media-src 'self'; connect-src 'self'"),
 ]
-_POLICY = ("content-security-policy", "default-src 'none'; media-src 'self'; connect-src 'self'")
+"""What every answer carries, but for the page, which has a policy of its own."""
 
 
 class FormIn(msgspec.Struct, kw_only=True):
@@ -137,11 +138,9 @@ class StreamServer:
 
     def headers(self, call: Call) -> list[tuple[str, str]]:
         route = call.route
-        if route is None:
-            return [*_SAFE, _POLICY]
-        if route.name == "player":
-            return [*_SAFE, player.POLICY]
-        return [*_SAFE, _POLICY, RESUMABLE] if route.tag == TAG else [*_SAFE, _POLICY]
+        if route is not None and route.name == "player":
+            return [*SAFE[:-1], player.POLICY]
+        return [*SAFE, RESUMABLE] if route is not None and route.tag == TAG else SAFE
 
     def refuse(self, call: Call, error: MainstemError | None) -> Answer:
         return wire.error_answer(error)
@@ -269,8 +268,7 @@ class StreamServer:
 
     @cached_property
     def _kept(self) -> list[tuple[str, str]]:
-        """For what never changes: everybody may keep it, or only who may see it."""
-        return [("cache-control", f"{'private' if self._access.required else 'public'}, max-age=31536000, immutable")]
+        return kept(private=self._access.required)
 
     # What else is known of it
 
@@ -306,6 +304,11 @@ class StreamServer:
 
 
 _FRESH = [("cache-control", "no-cache")]
+
+
+def kept(*, private: bool) -> list[tuple[str, str]]:
+    """For what never changes: everybody may keep it, or only who may see it."""
+    return [("cache-control", f"{'private' if private else 'public'}, max-age=31536000, immutable")]
 
 
 def cors_of(origins: Sequence[str], max_age_s: int) -> Cors:
