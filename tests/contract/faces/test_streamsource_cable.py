@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from foreign import node
+from mainstem.cli import main
 from mainstem.clock import FixedClock
 from mainstem.identity import Signer, signing_key
 from mainstem.ids import AccountId
@@ -505,6 +506,16 @@ def test_the_other_channel_tells_what_becomes_of_listings(ada: Person, admin: Pe
         assert told("stream.archived", number)["stream"]["is_archived"] is True
         ada.api.delete(f"/streams/{number}")
         told("stream.deleted", number)
+
+
+def test_what_another_process_changes_is_told_as_well(server: Server, ada: Person, admin: Person) -> None:
+    """The operator's command beside the server, in this case."""
+    number = row(ada)
+    with a_window(admin, EVENTS) as window:
+        assert main(["listing", "pin", str(number), "--data", str(server.data)]) == 0
+        told = window.told(lambda said: (said["event"], said["stream_id"]) == ("stream.pinned", number), EVENTS)
+
+    assert told["stream"]["is_pinned"] is True
 
 
 def test_nothing_is_told_of_a_channel_that_was_left(ada: Person, admin: Person) -> None:
