@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from catalogue import add_listings
 from mainstem.catalogue.liveness import Checks, DueCheck, Found, Pace, Reason, Result, Verdict, live, offline, unknown
-from mainstem.catalogue.liveness.checks import CONFIRM_S, LEASE_S
+from mainstem.catalogue.liveness.checks import CONFIRM_S, LEASE_S, _due
 from mainstem.catalogue.tables import listings
 from mainstem.clock import SECOND_US, FixedClock
 from mainstem.storage import Records, SqliteRecords
@@ -272,3 +272,12 @@ async def test_the_schedule_survives_a_restart(tmp_path: Path, clock: FixedClock
 
 async def test_results_of_all_kinds_are_words_of_the_catalogue() -> None:
     assert {Result.LIVE, Result.OFFLINE, Result.UNKNOWN} == {"live", "offline", "unknown"}
+
+
+async def test_what_is_due_is_found_by_an_index(records: Records) -> None:
+    """However many are not due: it is asked every second."""
+    async with records.read() as rows:
+        query = _due(1).limit(1).compile(dialect=rows.dialect, compile_kwargs={"literal_binds": True})
+        plan = [row.detail for row in await rows.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
+
+    assert plan == ["SEARCH listings USING INDEX listings_to_check (next_check_us<?)"]
