@@ -56,8 +56,9 @@ reference: $(developing) ## Write the generated parts of docs/reference anew
 	$(python) tests/reference.py
 
 .PHONY: crash
-crash: $(developing) ## Kill it 1,000 times under load and look for lost events
+crash: $(developing) ## Kill it 1,000 times under load, and 100 times while it transcodes
 	$(python) -m tests.crash --kills 1000
+	$(python) -m tests.crash --transcodes 100
 
 .PHONY: soak
 soak: $(developing) ## Load all doors at once for ten minutes and look that nothing leaks or is lost
