@@ -147,7 +147,7 @@ class Messages:
         if topic.schema is not None and (error := compiled(topic.schema).error(data, 0)) is not None:
             answered(topic, SchemaViolation([error], 1))
             return
-        self._log.submit(topic.id, Draft(ts_us, MESSAGE_TYPE, data, author=account), 0, done)
+        self._log.submit(topic.id, Draft(ts_us, MESSAGE_TYPE, data, b"", "", account), 0, done)
 
     # Out
 

@@ -15,7 +15,7 @@ from mainstem.http.errors import (
 )
 from mainstem.http.files import File, RangeNotSatisfiable, file_answer
 from mainstem.http.forms import FORM, FormLimits, Part, form_parts
-from mainstem.http.hot import HotAnswer, HotRoute, hot_answer, hot_protocol, is_json
+from mainstem.http.hot import Answering, HotHead, HotRoute, hot_answer, hot_protocol, is_json
 from mainstem.http.openapi import openapi
 from mainstem.http.origins import Cors
 from mainstem.http.protocol import HEADER_BYTES_MAX, Guard, SocketProtocol
@@ -45,6 +45,7 @@ __all__ = [
     "POLICY",
     "REQUEST_ID",
     "Answer",
+    "Answering",
     "Application",
     "BodyTooLarge",
     "BodyTooSlow",
@@ -56,7 +57,7 @@ __all__ = [
     "FormLimits",
     "Guard",
     "Header",
-    "HotAnswer",
+    "HotHead",
     "HotRoute",
     "Limits",
     "MalformedBody",

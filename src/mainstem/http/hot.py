@@ -32,19 +32,27 @@ _KNOWN_BYTES_MAX = 2_048  # of one block: longer ones are hardly the same again
 _WAITING_BYTES_MAX = 256 * 1024
 
 
-class HotAnswer(NamedTuple):
-    """A small JSON answer. `headers` are lines as they go out, each with its CRLF."""
+class HotHead:
+    """What goes before the body of a small answer: made once for all answers of a kind.
 
-    body: bytes
-    status: int = 200
-    headers: bytes = b""
-    media_type: bytes = JSON.encode()
+    `headers` are lines as they go out, each with its CRLF.
+    """
+
+    __slots__ = ("lines", "status")
+
+    def __init__(self, status: int = 200, headers: bytes = b"", media_type: bytes = JSON.encode()) -> None:
+        self.status = status
+        self.lines = b"%bcontent-type: %b\r\nvary: accept, accept-encoding\r\n" % (headers, media_type)
 
 
-def hot_answer(answer: Answer) -> HotAnswer:
-    """An answer of the long way, for the short one."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
-    return HotAnswer(answer.body, answer.status, lines.encode("latin-1"), answer.media_type.encode("latin-1"))
+type Answering = Callable[[HotHead, bytes], None]
+"""Sends an answer: its head and its body."""
+
+
+def hot_answer(answer: Answer, headers: bytes = b"") -> tuple[HotHead, bytes]:
+    """An answer of the long way, for the short one; `headers` go before its own."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in answer.headers).encode("latin-1")
+    return HotHead(answer.status, headers + lines, answer.media_type.encode("latin-1")), answer.body
 
 
 class HotRoute[Facts](Protocol):
@@ -57,7 +65,7 @@ class HotRoute[Facts](Protocol):
         request the long way. The answer is kept and handed to `serve` for every request with the same bytes.
         """
 
-    def serve(self, facts: Facts, body: bytes, now: float, answer: Callable[[HotAnswer], None]) -> bool:
+    def serve(self, facts: Facts, body: bytes, now: float, answer: Answering) -> bool:
         """Take the request on, and call `answer` once, now or later; or do nothing and say False: the long way.
 
         `now` is the loop's clock, in seconds.
@@ -87,7 +95,9 @@ class _Shared:
         self._body_bytes_max = body_bytes_max
         self._known: dict[bytes, _Known] = {}
         self._request_ids = count()
-        self._request_id_head = f"req_{secrets.token_urlsafe(9)}_"
+        self._request_id_head = f"req_{secrets.token_urlsafe(9)}_".encode()
+        self._renewed: Sequence[tuple[bytes, bytes]] = ()
+        self._starts: dict[int, bytes] = {}
 
     def look_up(self, block: bytes) -> _Known | None:
         """What a header block (with its empty line) says, or None for the long way."""
@@ -128,7 +138,18 @@ class _Shared:
         return None
 
     def request_id(self) -> bytes:
-        return f"{self._request_id_head}{next(self._request_ids):x}".encode()
+        return b"%b%x" % (self._request_id_head, next(self._request_ids))
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """How an answer begins: its status, and the date and the like, which uvicorn renews every second."""
+        if headers is not self._renewed:
+            self._renewed = headers
+            self._starts.clear()
+        start = self._starts.get(status)
+        if start is None:
+            lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+            start = self._starts[status] = STATUS_LINE[status] + lines + b"x-request-id: "
+        return start
 
 
 def _headers(lines: Sequence[bytes]) -> dict[bytes, bytes] | None:
@@ -291,24 +312,21 @@ class Hot(Guard):
         self.transport.resume_reading()
         return ahead
 
-    def _answer(self, answer: HotAnswer) -> None:
+    def _answer(self, head: HotHead, body: bytes) -> None:
         transport, known = self.transport, self._serving
         assert known is not None
         if transport.is_closing():
             self._serving = None
             return
         transport.write(
-            b"%b%bx-request-id: %b\r\n%bcontent-type: %b\r\n"
-            b"vary: accept, accept-encoding\r\n%bcontent-length: %d\r\n\r\n%b"
+            b"%b%b\r\n%b%bcontent-length: %d\r\n\r\n%b"
             % (
-                STATUS_LINE[answer.status],
-                _lines(self.server_state.default_headers),
+                self.shared.start(head.status, self.server_state.default_headers),
                 known.request_id or self.shared.request_id(),
-                answer.headers,
-                answer.media_type,
+                head.lines,
                 b"connection: close\r\n" if self._closing else b"",
-                len(answer.body),
-                answer.body,
+                len(body),
+                body,
             )
         )
         if self._closing:
@@ -327,8 +345,3 @@ class Hot(Guard):
         self._serving = None
         if not self.transport.is_closing():
             self._begin(self._take_waiting())
-
-
-def _lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The date and the like, which uvicorn renews every second."""
-    return b"".join([b"%b: %b\r\n" % header for header in headers])

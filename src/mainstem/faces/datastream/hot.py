@@ -9,13 +9,14 @@ import msgspec
 from mainstem.errors import MainstemError
 from mainstem.events import Accepted, Batch, Ingest
 from mainstem.faces.datastream import wire
-from mainstem.http import HotAnswer, hot_answer, is_json
+from mainstem.http import Answering, HotHead, hot_answer, is_json
 from mainstem.identity import KEY_PREFIX, Directory, Principal, Tier
 from mainstem.telemetry import Metrics
 
 _ROUTES = {b"/v2/ingest/events": False, b"/v2/ingest/batch": True}
 _COLUMNS = re.compile(rb"/v2/ingest/batch\?stream_id=([A-Za-z0-9._~-]{1,255})")
 _CHECK_EVERY_S = 1.0
+_OK = HotHead()
 
 
 class _Facts:
@@ -55,7 +56,7 @@ class HotIngest:
         is_batch = _ROUTES.get(target)
         return _Facts(key, is_batch=is_batch) if is_batch is not None and is_json(headers) else None
 
-    def serve(self, facts: _Facts, body: bytes, now: float, answer: Callable[[HotAnswer], None]) -> bool:
+    def serve(self, facts: _Facts, body: bytes, now: float, answer: Answering) -> bool:
         started = perf_counter()
         principal = self._caller(facts, now)
         if principal is None:
@@ -78,21 +79,18 @@ class HotIngest:
         facts.principal, facts.epoch, facts.checked_at = principal, self._directory.epoch, now
         return principal
 
-    def _serve_one(
-        self, principal: Principal, body: bytes, started: float, answer: Callable[[HotAnswer], None]
-    ) -> bool:
+    def _serve_one(self, principal: Principal, body: bytes, started: float, answer: Answering) -> bool:
         def answered(result: Accepted | Exception) -> None:
             elapsed_s = perf_counter() - started
             if isinstance(result, Exception):
-                answer(self._refusal(result, elapsed_s, self._events_meter.count))
+                self._refuse(result, elapsed_s, self._events_meter.count, answer)
                 return
             self._events_meter.count(200, elapsed_s)
             duplicate = b',"duplicate":true' if result.duplicate else b""
             answer(
-                HotAnswer(
-                    b'{"status":"accepted","event_id":"evt_%010d","processing_time_ms":%.3f%b}'
-                    % (result.seq, elapsed_s * 1_000, duplicate)
-                )
+                _OK,
+                b'{"status":"accepted","event_id":"evt_%010d","processing_time_ms":%.3f%b}'
+                % (result.seq, elapsed_s * 1_000, duplicate),
             )
 
         return self._ingest.submit_one(principal, body, answered) is not None
@@ -103,22 +101,24 @@ class HotIngest:
         columns_of: str,
         body: bytes,
         started: float,
-        answer: Callable[[HotAnswer], None],
+        answer: Answering,
     ) -> bool:
         def answered(result: Batch | Exception) -> None:
             elapsed_s = perf_counter() - started
             if isinstance(result, Exception):
-                answer(self._refusal(result, elapsed_s, self._batch_meter.count))
+                self._refuse(result, elapsed_s, self._batch_meter.count, answer)
                 return
             self._batch_meter.count(200, elapsed_s)
             out = wire.batch_out(result, round(elapsed_s * 1_000, 3), with_ids=False)
-            answer(HotAnswer(msgspec.json.encode(out)))
+            answer(_OK, msgspec.json.encode(out))
 
         if columns_of:
             return self._ingest.submit_arrow(principal, columns_of, body, answered) is not None
         return self._ingest.submit_many(principal, body, answered) is not None
 
-    def _refusal(self, error: Exception, elapsed_s: float, count: Callable[[int, float], None]) -> HotAnswer:
-        answer = hot_answer(wire.error_answer(error if isinstance(error, MainstemError) else None))
-        count(answer.status, elapsed_s)
-        return answer
+    def _refuse(
+        self, error: Exception, elapsed_s: float, count: Callable[[int, float], None], answer: Answering
+    ) -> None:
+        head, body = hot_answer(wire.error_answer(error if isinstance(error, MainstemError) else None))
+        count(head.status, elapsed_s)
+        answer(head, body)

@@ -1,7 +1,6 @@
 """The short way for messages in: one push with its Key and Message as JSON, or both in the query string."""
 
 import re
-from collections.abc import Callable
 from time import perf_counter
 
 import msgspec
@@ -10,7 +9,7 @@ from mainstem.clock import Clock
 from mainstem.errors import MainstemError
 from mainstem.events import Message, Messages, Topic
 from mainstem.faces.evernest import wire
-from mainstem.http import HotAnswer, hot_answer
+from mainstem.http import Answering, HotHead, hot_answer
 from mainstem.identity import Sources
 from mainstem.ids import TopicId
 from mainstem.telemetry import Metrics
@@ -20,8 +19,8 @@ _MESSAGE_CHARACTERS_MAX = 512
 """The answer repeats the message, and a large one may be compressed: that is the long way's work."""
 _MEANINGLESS = (b"content-type", b"x-api-key", b"authorization")
 """The body is JSON, whatever is said of it, and keys are parameters."""
-_MEDIA_TYPE = wire.MEDIA_TYPE.encode()
 _NOT_KEPT = b"%b: %b\r\n" % tuple(text.encode() for text in wire.NOT_KEPT)
+_PUSHED = HotHead(200, _NOT_KEPT, wire.MEDIA_TYPE.encode())
 
 
 class _Push(msgspec.Struct, forbid_unknown_fields=True, rename="pascal", gc=False):
@@ -69,7 +68,7 @@ class HotPush:
                 return None
         return _Facts(TopicId(int(found[1])), push, is_post=method == b"POST")
 
-    def serve(self, facts: _Facts, body: bytes, now: float, answer: Callable[[HotAnswer], None]) -> bool:
+    def serve(self, facts: _Facts, body: bytes, now: float, answer: Answering) -> bool:
         started = perf_counter()
         push = facts.push
         if push is None:
@@ -83,23 +82,19 @@ class HotPush:
         if principal is None or len(push.message) > _MESSAGE_CHARACTERS_MAX:
             return False
         meter = self._post_meter if facts.is_post else self._get_meter
+        clock = self._clock
 
         def answered(topic: Topic, result: Message | Exception) -> None:
             if isinstance(result, Exception):
                 error = result if isinstance(result, MainstemError) else None
-                refusal = hot_answer(wire.error_answer(error, self._clock()))
-                meter.count(refusal.status, perf_counter() - started)
-                answer(refusal._replace(headers=_NOT_KEPT + refusal.headers))
+                head, text = hot_answer(wire.error_answer(error, clock()), _NOT_KEPT)
+                meter.count(head.status, perf_counter() - started)
+                answer(head, text)
                 return
             meter.count(200, perf_counter() - started)
-            answer(
-                HotAnswer(
-                    b'{"Success":true,"UtcTime":"%b","Response":%b}'
-                    % (wire.format_time(self._clock()).encode(), _encode(wire.pushed(topic, result))),
-                    headers=_NOT_KEPT,
-                    media_type=_MEDIA_TYPE,
-                )
-            )
+            response = _encode(wire.pushed(topic, result))
+            time = wire.format_time(clock()).encode()
+            answer(_PUSHED, b'{"Success":true,"UtcTime":"%b","Response":%b}' % (time, response))
 
         return self._messages.submit(principal, facts.topic, push.message, answered)
 

@@ -72,11 +72,9 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     maintain_every_s: float = 30
 
 
-class _Single(NamedTuple):
-    topic: TopicId
-    draft: Draft
-    dedupe_window_s: float
-    done: Done
+type _Single = tuple[TopicId, Draft, float, Done]
+"""An event on its way in: its topic, itself, the window for repeats, and whom to tell. A tuple without names takes a
+fifth of the time to make."""
 
 
 class _Many(NamedTuple):
@@ -204,7 +202,7 @@ class EmbeddedLog:
             done(refusal)
             return
         self._pending_bytes += len(draft.data) + len(draft.metadata) + 256
-        self._singles.append(_Single(topic, draft, dedupe_window_s, done))
+        self._singles.append((topic, draft, dedupe_window_s, done))
         if not self._hand_scheduled:
             self._kick()
 
@@ -486,10 +484,10 @@ class EmbeddedLog:
         self._idle.set()
 
     def _fail_pending(self, answer: MainstemError) -> None:
-        waiting: list[_Single | _Many] = [*self._singles, *self._many]
+        waiting = [done for _, _, _, done in self._singles] + [item.done for item in self._many]
         self._singles, self._many, self._pending_bytes = [], [], 0
-        for item in waiting:
-            _call(item.done, answer)
+        for done in waiting:
+            _call(done, answer)
 
     # Room on the disk
 
