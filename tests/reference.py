@@ -19,7 +19,10 @@ from mainstem.app import compose
 from mainstem.faces.datastream import DataStream, wire
 from mainstem.faces.evernest import Evernest
 from mainstem.faces.evernest import wire as evernest
-from mainstem.http import Route, openapi
+from mainstem.faces.streamserver import StreamServer
+from mainstem.faces.streamserver import wire as streamserver
+from mainstem.faces.streamserver.uploads import Tus
+from mainstem.http import Face, Route, openapi
 from mainstem.settings import Settings, describe
 from mainstem.telemetry import Family
 
@@ -104,8 +107,13 @@ def _face() -> DataStream:
     return DataStream.__new__(DataStream)
 
 
-def routes() -> str:
-    face = _face()
+def _stream_server() -> StreamServer:
+    face = StreamServer.__new__(StreamServer)
+    face._tus = Tus.__new__(Tus)
+    return face
+
+
+def routes(face: Face) -> str:
     document = openapi(face, "")
     parts = []
     for tag, group in groupby(face.routes, key=lambda route: route.tag):
@@ -142,9 +150,9 @@ def _who(route: Route) -> str:
     return f"Needs a credential with the scope `{route.scope.value}`." if route.scope else "Needs a credential."
 
 
-def shapes() -> str:
-    document = openapi(_face(), "")
-    queries = {getattr(route.query, "__name__", "") for route in _face().routes}
+def shapes(face: Face) -> str:
+    document = openapi(face, "")
+    queries = {getattr(route.query, "__name__", "") for route in face.routes}
     parts = []
     for name, schema in sorted(document["components"]["schemas"].items()):
         if name in queries:
@@ -228,6 +236,18 @@ def evernest_errors() -> str:
     return _table(("status", "Message", "Reason", "when"), rows)
 
 
+def streamserver_errors() -> str:
+    kinds: dict[streamserver.Refusal, list[str]] = {}
+    for kind, refusal in streamserver.ERRORS.items():
+        kinds.setdefault(refusal, []).append(first_sentence(kind.__doc__ or ""))
+    kinds[streamserver.INTERNAL] = [_UNFORESEEN]
+    rows = (
+        (str(refusal.status), f"`{refusal.code}`", f"`{refusal.text}`" if refusal.text else "", " ".join(said))
+        for refusal, said in sorted(kinds.items(), key=lambda one: (one[0].status, one[0].code))
+    )
+    return _table(("status", "kind", "error", "when"), rows)
+
+
 _UNFORESEEN = "Something that nobody foresaw; it is in the log under the request's id."
 
 
@@ -293,8 +313,11 @@ SOURCES: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "commands": commands,
     "errors": errors,
-    "routes": routes,
-    "shapes": shapes,
+    "routes": lambda: routes(_face()),
+    "shapes": lambda: shapes(_face()),
+    "streamserver-routes": lambda: routes(_stream_server()),
+    "streamserver-shapes": lambda: shapes(_stream_server()),
+    "streamserver-errors": streamserver_errors,
     "evernest-routes": evernest_routes,
     "evernest-errors": evernest_errors,
     "metrics": metrics,
