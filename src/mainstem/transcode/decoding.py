@@ -72,7 +72,7 @@ class Source:
             self._container = av.open(
                 file,
                 "r",
-                options={"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "max_size": "65536"},
+                options={"format_whitelist": _DEMUXERS, "protocol_whitelist": ""},
                 buffer_size=_READ_BYTES,
                 io_open=_refuse,
             )
@@ -200,7 +200,7 @@ def probe(path: Path) -> Media:
 
 
 def evened(frames: Iterator[AudioFrame], a_second: int) -> Iterator[AudioFrame]:
-    """The same samples in larger frames, about so many a second, all of the first one's format, layout and rate."""
+    """The same samples in frames of equal length, so many a second, all of the first one's format, layout and rate."""
     first: AudioFrame | None = None
     fifo = av.AudioFifo()
     resampler: av.AudioResampler | None = None
@@ -216,10 +216,7 @@ def evened(frames: Iterator[AudioFrame], a_second: int) -> Iterator[AudioFrame]:
             even = [frame]
         for one in even:
             one.pts = None
-            if one.samples * a_second >= first.sample_rate // 2 and not fifo.samples:
-                yield _placed(one)  # it is large as it is
-            else:
-                fifo.write(one)
+            fifo.write(one)
         yield from map(_placed, fifo.read_many(first.sample_rate // a_second))
     if (rest := fifo.read(0, partial=True)) is not None:
         yield _placed(rest)

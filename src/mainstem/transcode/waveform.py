@@ -123,7 +123,10 @@ def _mixed(samples: NDArray[Any]) -> NDArray[Any]:
         case "f8":
             samples = samples.astype(np.float32)
     kind = np.float32 if samples.dtype.kind == "f" else np.int32
-    mixed: NDArray[Any] = samples.sum(axis=0, dtype=kind)
+    # Channel by channel: over interleaved samples `sum` takes fifteen times as long.
+    mixed: NDArray[Any] = samples[0].astype(kind)
+    for channel in samples[1:]:
+        np.add(mixed, channel, out=mixed, dtype=kind)
     return mixed
 
 
