@@ -1,6 +1,7 @@
 """The child of `libraries`: asks streamlink or yt-dlp about the link on standard input, and prints what it heard."""
 
 import ctypes
+import os
 import signal
 import sys
 from typing import Any
@@ -60,6 +61,7 @@ def told_by_yt_dlp(facts: dict[str, Any]) -> Told:
 
 
 def main() -> None:
+    os.nice(10)
     if sys.platform == "linux":
         set_death_signal = 1
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

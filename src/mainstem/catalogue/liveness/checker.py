@@ -57,7 +57,7 @@ class Checker:
         found, self._found = self._found, []
         try:
             due = await self._checks.exchange(found, self._at_once - len(self._running))
-        except Unavailable:
+        except BaseException:  # of what was kept nevertheless, the lease is gone, and so it is not kept twice
             self._found = found + self._found
             raise
         for one in due:

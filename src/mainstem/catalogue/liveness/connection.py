@@ -9,6 +9,7 @@ from mainstem.catalogue.liveness.address import AddressGuard, Target, Unreachabl
 from mainstem.catalogue.liveness.verdict import Reason
 
 _ADDRESSES_TRIED = 3
+_ADDRESS_S = 3.0
 _READ_BYTES = 65_536
 
 type Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -37,15 +38,18 @@ class Dialer:
     async def _connect(self, target: Target) -> Streams:
         addresses = await self._guard.addresses(target)
         failure: Unreachable | None = None
-        for address in addresses[:_ADDRESSES_TRIED]:
+        tried = addresses[:_ADDRESSES_TRIED]
+        for address in tried:
             try:
-                return await asyncio.open_connection(
-                    address,  # not the name: this very address was looked at
-                    target.port,
-                    limit=_READ_BYTES,
-                    ssl=self._tls if target.encrypted else None,
-                    server_hostname=target.host if target.encrypted else None,
-                )
+                # An address that answers nothing must not take the time of those behind it.
+                async with asyncio.timeout(_ADDRESS_S if address != tried[-1] else None):
+                    return await asyncio.open_connection(
+                        address,  # not the name: this very address was looked at
+                        target.port,
+                        limit=_READ_BYTES,
+                        ssl=self._tls if target.encrypted else None,
+                        server_hostname=target.host if target.encrypted else None,
+                    )
             except ssl.SSLError as error:
                 failure = Unreachable(Reason.TLS_FAILED, error.reason or "")
             except OSError as error:

@@ -4,12 +4,15 @@ The child gets bytes, never an address, so it needs no network and has no say in
 """
 
 import asyncio
+import os
 import struct
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
 DECODE_S = 10.0
 _LENGTH = struct.Struct("!I")
+_PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""All that the child is told of our environment, which may hold secrets."""
 
 
 class Decoder:
@@ -44,12 +47,13 @@ class Decoder:
     async def _start(self) -> Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "mainstem.catalogue.liveness.decoding",
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env={},
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             start_new_session=True,
         )
 

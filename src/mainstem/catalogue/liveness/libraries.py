@@ -19,7 +19,6 @@ from mainstem.catalogue.liveness.verdict import Reason, Verdict, live, offline, 
 type Name = Literal["streamlink", "yt_dlp"]
 
 LIBRARY_S = 15.0
-_AT_ONCE = 2
 _ANSWER_BYTES_MAX = 65_536
 
 
@@ -37,16 +36,19 @@ def installed() -> list[Name]:
 
 
 class PlatformLibrary:
-    """Asks one library, two links at a time."""
+    """Asks one library, one link at a time: each question costs a second or two of CPU."""
 
     def __init__(self, name: Name, timeout_s: float = LIBRARY_S) -> None:
         self._name = name
         self._timeout_s = timeout_s
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._turn = asyncio.Lock()
 
     async def ask(self, target: Target) -> Verdict:
-        """Its opinion of a link; Unknown when it fails, in whatever way."""
-        async with self._places:
+        """Its opinion of a link; Unknown when it fails, in whatever way, or has another question in hand."""
+        if self._turn.locked():
+            # A second opinion is not worth a queue, in which every check of a troubled platform would end up.
+            return unknown(Reason.HOST_BUSY)
+        async with self._turn:
             told = await self._told(target)
         match told.state:
             case "live":
@@ -58,6 +60,7 @@ class PlatformLibrary:
     async def _told(self, target: Target) -> Told:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "mainstem.catalogue.liveness.asking",
             self._name,

@@ -25,6 +25,9 @@ logger = get_logger("mainstem.liveness")
 CHECK_S_MAX = 90.0
 """No check takes longer, whatever it waits for: the playlist that has to be watched included."""
 
+_WORTH_A_SECOND_OPINION = frozenset({Reason.CHALLENGE, Reason.DENIED, Reason.BROKEN_ANSWER, Reason.NO_ADAPTER})
+"""Not after an error, a time-out or a rest: whoever is unwell is not asked by somebody else instead."""
+
 
 class Library(Protocol):
     """A library that knows platforms."""
@@ -96,7 +99,8 @@ class Prober:
 
     async def _platform(self, adapter: Adapter, target: Target) -> Verdict:
         verdict = unknown(Reason.NO_ADAPTER)
-        for step in adapter.steps(target):
+        steps = adapter.steps(target)
+        for step in steps:
             try:
                 answer = await self._fetcher.get(step.target, step.accept)
             except Unreachable as error:
@@ -107,8 +111,9 @@ class Prober:
                 self._hosts.failed(answer.target.host)  # it wants less of us, and would only challenge again
             if verdict.result is not Result.UNKNOWN:
                 return verdict
-        for library in self._libraries:
-            second = await library.ask(target)
-            if second.result is not Result.UNKNOWN:
-                return second
+        if steps and verdict.reason in _WORTH_A_SECOND_OPINION:
+            for library in self._libraries:
+                second = await library.ask(target)
+                if second.result is not Result.UNKNOWN:
+                    return second
         return verdict

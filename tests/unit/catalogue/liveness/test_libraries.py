@@ -4,11 +4,18 @@ from typing import Any
 
 import pytest
 
-from mainstem.catalogue.liveness import Reason, Result
+from farside import FarSide, page
+from mainstem.catalogue.liveness import NoOwnStreams, Prober, Reason, Result, Target, Verdict, live, unknown
 from mainstem.catalogue.liveness.address import target_of
 from mainstem.catalogue.liveness.asking import ask_streamlink, ask_yt_dlp, told_by_yt_dlp
+from mainstem.catalogue.liveness.connection import Dialer
+from mainstem.catalogue.liveness.decoder import Decoder
+from mainstem.catalogue.liveness.direct import DirectMedia
+from mainstem.catalogue.liveness.fetch import Fetcher
+from mainstem.catalogue.liveness.hosts import Hosts
 from mainstem.catalogue.liveness.libraries import Name, PlatformLibrary, Told, installed, may_say_offline
-from mainstem.catalogue.liveness.platforms import adapter_for
+from mainstem.catalogue.liveness.platforms import Adapter, Step, adapter_for
+from mainstem.clock import FixedClock
 
 TWITCH = "https://www.twitch.tv/streetcam"
 TIKTOK = "https://www.tiktok.com/@street.reporter/live"
@@ -114,3 +121,46 @@ def test_yt_dlps_word_for_not_live_is_understood(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(TwitchStreamIE, "_real_extract", not_live)
 
     assert ask_yt_dlp(TWITCH).state == "not_live"
+
+
+class Asked:
+    """A library that only remembers that it was asked, and says that all are live."""
+
+    def __init__(self) -> None:
+        self.links: list[str] = []
+
+    async def ask(self, target: Target) -> Verdict:
+        self.links.append(target.link)
+        return live(Reason.SAYS_LIVE)
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (page("<script>window._wafchallengeid='x'</script>"), True),
+        (page("", 403), True),
+        (page("<html></html>"), True),
+        (page("", 429), False),
+        (page("", 503), False),
+        (b"", True),
+    ],
+)
+async def test_who_is_unwell_is_not_asked_again_by_another(
+    dialer: Dialer, hosts: Hosts, fetcher: Fetcher, far: FarSide, answer: bytes, asked: bool
+) -> None:
+    """A second opinion is for answers that say nothing, not for a platform in trouble."""
+    library = Asked()
+    prober = Prober(
+        own=NoOwnStreams(),
+        dialer=dialer,
+        hosts=hosts,
+        fetcher=fetcher,
+        direct=DirectMedia(fetcher, Decoder(), FixedClock()),
+        libraries=[library],
+    )
+    far.says("/page", answer)
+    known = Adapter("Somewhere", (), lambda target: [Step(target, lambda _: unknown(Reason.BROKEN_ANSWER))])
+
+    await prober._platform(known, target_of(far.url("/page")))
+
+    assert bool(library.links) is asked
