@@ -1,11 +1,13 @@
 """Signing up, in and out, and what administrators do with accounts."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from mainstem.errors import Unauthenticated
 from mainstem.faces.streamsource import wire
 from mainstem.faces.streamsource.context import Context
 from mainstem.faces.streamsource.parameters import FORM, Parameters, body_of, parameters_of, query_of, record_id
@@ -114,10 +116,12 @@ class _Accounts:
         return account
 
     async def sign_out(self, call: Call) -> Answer:
-        """A key of ours is not ended by this: it belongs to a program."""
-        token = self._context.token_of(call)
-        if not token.startswith(KEY_PREFIX):
-            await self._context.accounts.sign_out(token)
+        """Whoever has no token, or one that has ended already, is as good as signed out. A key of ours is not ended by
+        this: it belongs to a program."""
+        with suppress(Unauthenticated):
+            token = self._context.token_of(call)
+            if not token.startswith(KEY_PREFIX):
+                await self._context.accounts.sign_out(token)
         return json_answer(SignedOut())
 
     async def list(self, call: Call) -> Answer:
@@ -255,7 +259,7 @@ def _twice(
             name=f"streamsource_{name}{'' if path == paths[0] else '_short'}",
             summary=summary,
             tag=_TAG,
-            public=method == "POST",
+            public=True,
             bodies={} if body is None else {JSON: body, FORM: body},
             body_bytes_max=wire.BODY_BYTES_MAX,
             errors=("UNAUTHENTICATED", "PERMISSION_DENIED", "RATE_LIMITED") if method == "POST" else (),
