@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -49,9 +50,9 @@ from mainstem.events import (
 )
 from mainstem.faces.datastream import DataStream, HotIngest
 from mainstem.faces.evernest import Evernest, HotPush
-from mainstem.faces.streamserver import AUDIENCE, ISSUER, Access, StreamServer, cors_of
+from mainstem.faces.streamserver import AUDIENCE, ISSUER, Access, HotSegment, StreamServer, cors_of
 from mainstem.faces.streamsource import Cable, Context, FeedFace, StreamSource, Throttle
-from mainstem.http import Application, Guard, Limits, Sessions, SocketProtocol, TrustedProxies, hot_protocol
+from mainstem.http import Application, Guard, HotRoute, Limits, Sessions, SocketProtocol, TrustedProxies, hot_protocol
 from mainstem.identity import (
     Accounts,
     Buckets,
@@ -248,8 +249,11 @@ async def _wire(
     )
     await uploads.open()
     streamserver = _stream_server(settings, directory, sessions, layout, clock, transcodes, uploads)
+    hot: list[HotRoute[Any]] = [HotIngest(ingest, directory, metrics), HotPush(messages, sources, clock, metrics)]
+    if not _or_unless_local(settings.stream_require_auth, settings):
+        hot.append(HotSegment(transcodes, streamserver.cors, metrics))
     protocol = hot_protocol(
-        [HotIngest(ingest, directory, metrics), HotPush(messages, sources, clock, metrics)],
+        hot,
         body_bytes_max=settings.body_bytes_max,
         header_timeout_s=settings.header_timeout_s,
     )

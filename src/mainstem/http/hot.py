@@ -30,19 +30,23 @@ _BLOCK_BYTES_MAX = 4_096
 """Blocks that are kept are small, so that all of them together are, too."""
 _KNOWN_BYTES_MAX = 2_048  # of one block: longer ones are hardly the same again
 _WAITING_BYTES_MAX = 256 * 1024
+_COPIED_BYTES_MAX = 32 * 1024  # putting head and body together costs less than sending two pieces, up to about here
 
 
 class HotHead:
-    """What goes before the body of a small answer: made once for all answers of a kind.
+    """What goes before the body of an answer that is small, or in memory: made once for all answers of a kind.
 
-    `headers` are lines as they go out, each with its CRLF.
+    `headers` are lines as they go out, each with its CRLF. `varies`: the body depends on what the client accepts.
     """
 
     __slots__ = ("lines", "status")
 
-    def __init__(self, status: int = 200, headers: bytes = b"", media_type: bytes = JSON.encode()) -> None:
+    def __init__(
+        self, status: int = 200, headers: bytes = b"", media_type: bytes = JSON.encode(), *, varies: bool = True
+    ) -> None:
         self.status = status
-        self.lines = b"%bcontent-type: %b\r\nvary: accept, accept-encoding\r\n" % (headers, media_type)
+        vary = b"vary: accept, accept-encoding\r\n" if varies else b""
+        self.lines = b"%bcontent-type: %b\r\n%b" % (headers, media_type, vary)
 
 
 type Answering = Callable[[HotHead, bytes], None]
@@ -293,7 +297,12 @@ class Hot(Guard):
         limit = self.limit_concurrency
         self._serving = known
         crowded = limit is not None and len(self.connections) >= limit
-        if crowded or not known.route.serve(known.facts, request[known.size :], now, self._answer):
+        # A client that asks ahead and takes nothing waits on the long way, where an answer is made when there is room.
+        if (
+            crowded
+            or self.flow.write_paused
+            or not known.route.serve(known.facts, request[known.size :], now, self._answer)
+        ):
             self._serving = None
             self._go_the_long_way(request)
         elif self._header_timer is not None:
@@ -318,17 +327,19 @@ class Hot(Guard):
         if transport.is_closing():
             self._serving = None
             return
-        transport.write(
-            b"%b%b\r\n%b%bcontent-length: %d\r\n\r\n%b"
-            % (
-                self.shared.start(head.status, self.server_state.default_headers),
-                known.request_id or self.shared.request_id(),
-                head.lines,
-                b"connection: close\r\n" if self._closing else b"",
-                len(body),
-                body,
-            )
+        is_small = len(body) <= _COPIED_BYTES_MAX
+        first = b"%b%b\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            self.shared.start(head.status, self.server_state.default_headers),
+            known.request_id or self.shared.request_id(),
+            head.lines,
+            b"connection: close\r\n" if self._closing else b"",
+            len(body),
+            body if is_small else b"",
         )
+        if is_small:
+            transport.write(first)
+        else:
+            transport.writelines((first, body))
         if self._closing:
             self._serving = None
             transport.close()
