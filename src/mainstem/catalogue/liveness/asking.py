@@ -1,16 +1,24 @@
-"""The child of `libraries`: asks streamlink or yt-dlp about the link on standard input, and prints what it heard."""
+"""The child of `libraries`: asks streamlink or yt-dlp about the link on standard input, and prints what it heard.
+
+It is run as a file, and knows nothing else of mainstem: a child must not wait for the database's library.
+"""
 
 import ctypes
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from mainstem.catalogue.liveness.libraries import Told
-
 _SOCKET_TIMEOUT_S = 8
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the child says: `live`, `not_live`, or nothing that could be understood."""
+
+    state: Literal["live", "not_live", "unknown"]
+    detail: str = ""
 
 
 def ask_streamlink(link: str) -> Told:

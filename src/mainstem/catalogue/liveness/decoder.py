@@ -4,15 +4,17 @@ The child gets bytes, never an address, so it needs no network and has no say in
 """
 
 import asyncio
-import os
 import struct
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
+
+from mainstem.catalogue.liveness.environment import bare_environment
 
 DECODE_S = 10.0
+_CHILD = Path(__file__).with_name("decoding.py")
+"""Run as a file: a child must not wait for the database's library, nor have it in memory."""
 _LENGTH = struct.Struct("!I")
-_PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
-"""All that the child is told of our environment, which may hold secrets."""
 
 
 class Decoder:
@@ -48,12 +50,11 @@ class Decoder:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
-            "-m",
-            "mainstem.catalogue.liveness.decoding",
+            str(_CHILD),
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            env=bare_environment(),
             start_new_session=True,
         )
 

@@ -13,20 +13,16 @@ from typing import Literal
 
 import msgspec
 
+from mainstem.catalogue.liveness import asking
 from mainstem.catalogue.liveness.address import Target
+from mainstem.catalogue.liveness.asking import Told
+from mainstem.catalogue.liveness.environment import bare_environment
 from mainstem.catalogue.liveness.verdict import Reason, Verdict, live, offline, unknown
 
 type Name = Literal["streamlink", "yt_dlp"]
 
 LIBRARY_S = 15.0
 _ANSWER_BYTES_MAX = 65_536
-
-
-class Told(msgspec.Struct, frozen=True):
-    """What the child says: `live`, `not_live`, or nothing that could be understood."""
-
-    state: Literal["live", "not_live", "unknown"]
-    detail: str = ""
 
 
 def installed() -> list[Name]:
@@ -61,12 +57,12 @@ class PlatformLibrary:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
-            "-m",
-            "mainstem.catalogue.liveness.asking",
+            asking.__file__,
             self._name,
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
+            env=bare_environment(),
             start_new_session=True,
         )
         assert child.stdin is not None
