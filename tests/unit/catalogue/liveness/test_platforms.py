@@ -10,6 +10,8 @@ from mainstem.catalogue.liveness.address import target_of
 from mainstem.catalogue.liveness.fetch import Answer
 from mainstem.catalogue.liveness.platforms import ADAPTERS, Adapter, adapter_for, read
 from mainstem.catalogue.liveness.verdict import Reason, Result, Standing, Verdict, decide, unknown
+from mainstem.catalogue.model import Platform
+from mainstem.catalogue.platforms import _DOMAINS
 
 DATA = Path(__file__).parents[3] / "data" / "liveness"
 LIVE, OFFLINE, UNKNOWN = Result.LIVE, Result.OFFLINE, Result.UNKNOWN
@@ -160,6 +162,15 @@ def test_what_is_never_live_is_not_asked(link: str) -> None:
 )
 def test_a_look_alike_is_nobodys(link: str) -> None:
     assert adapter_for(target_of(link)) is None
+
+
+@pytest.mark.parametrize(("domain", "platform"), _DOMAINS.items())
+def test_what_the_catalogue_calls_a_platform_has_its_adapter(domain: str, platform: Platform) -> None:
+    """By the domain itself and by any name below it."""
+    for host in (domain, f"www.{domain}", f"a.b.{domain}"):
+        found = adapter_for(target_of(f"https://{host}/somebody"))
+        assert found is not None
+        assert found.name == platform.label
 
 
 # Trouble
