@@ -121,6 +121,8 @@ def main() -> None:
 
 def _work(spec: Spec, tell: Callable[[Message], None]) -> Message:
     # libav is loaded only now, when nothing can be had any more that is not needed.
+    from av import FFmpegError
+
     from mainstem.transcode.decoding import Unreadable, probe
 
     try:
@@ -129,6 +131,10 @@ def _work(spec: Spec, tell: Callable[[Message], None]) -> Message:
         return _Transcoding(spec, tell).run()
     except Unreadable as error:
         return Broken(str(error), final=True)
+    except MemoryError:
+        raise  # of which libav has one of its own
+    except FFmpegError as error:
+        return Broken(f"It cannot be decoded or encoded: {error.strerror}.", final=True)
 
 
 class _Transcoding:

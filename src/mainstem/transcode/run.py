@@ -133,6 +133,8 @@ class TranscodeHandler:
     async def _begin(self, task: Task) -> tuple[Job, int] | None:
         """The job and the number of this run; None when there is nothing to do any more."""
         async with self._records.begin() as tx:
+            # Who lost his lease must not take the job from who has it.
+            await self._queue.confirm(tx, task)
             row = (await tx.execute(select(jobs).where(_alive(task.key)))).one_or_none()
             if row is None:
                 await self._queue.finish(tx, task)

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import SECOND_US, Clock
-from mainstem.errors import Invalid, MainstemError, NotFound, Unavailable
+from mainstem.errors import Invalid, NotFound, Unavailable
 from mainstem.identity import Principal
 from mainstem.storage import Blobs, Records
 from mainstem.telemetry import get_logger
@@ -68,7 +68,6 @@ _AT_HAND_S = 0.25
 _SETTLED_S = 60.0
 _ABANDONED_S = 3_600.0
 _SWEEP_COUNT = 100
-_SWEEP_EVERY_S = 60.0
 
 
 class Upload:
@@ -216,7 +215,8 @@ class Transcodes:
             await self._blobs.adopt({places.source(job_id): upload.path})
             try:
                 return await self._insert(row, order)
-            except BaseException:
+            except Exception:
+                # Not when it is cancelled: then the row may be there in spite of that, and a search finds what is not.
                 await self._blobs.delete(places.source(job_id))
                 raise
         finally:
@@ -456,15 +456,6 @@ class Transcodes:
         return view
 
     # Clearing away
-
-    async def keep_sweeping(self) -> None:
-        """`sweep` once a minute, until cancelled. Whatever one of them meets, the next one tries again."""
-        while True:
-            try:
-                await self.sweep()
-            except MainstemError as error:
-                logger.warning("not all swept", error=str(error))
-            await asyncio.sleep(_SWEEP_EVERY_S)
 
     async def sweep(self) -> None:
         """Remove jobs past their time, and files that nobody needs any more. Cheap when there are none."""

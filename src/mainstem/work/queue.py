@@ -146,6 +146,11 @@ class Queue:
         async with self._records.read() as rows:
             return set((await rows.execute(select(tasks.c.id).where(_held(*held)))).scalars())
 
+    async def confirm(self, tx: AsyncConnection, task: Task) -> None:
+        """Let the rest of the transaction happen only if the task is still the caller's. Raises LeaseLost."""
+        if await tx.scalar(select(tasks.c.id).where(_held(task))) is None:
+            raise _lost(task)
+
     async def finish(self, tx: AsyncConnection, task: Task) -> None:
         """The task is done and gone. Raises LeaseLost, so that the caller's transaction, too, is as if it never was."""
         _require_one(task, await tx.execute(delete(tasks).where(_held(task))))
