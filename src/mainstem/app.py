@@ -23,6 +23,7 @@ from mainstem.catalogue import (
     Imports,
     ListingFigures,
     Listings,
+    ListingsWatch,
     Places,
     Presence,
     Sheet,
@@ -163,7 +164,8 @@ async def _wire(
     probe = Probe(
         storage.log, storage.records, topics, layout.temporary, clock, settings.disk_free_bytes_min, children.health
     )
-    for source in (probe.families, watch.families, children.families):
+    listings_watch = ListingsWatch(storage.records, clock)
+    for source in (probe.families, watch.families, listings_watch.families, children.families):
         metrics.add(source)
     metrics.add(sessions.families)
     queries = Queries(storage.log, storage.analytics, topics, clock, settings.query_timeout_s)
@@ -273,6 +275,7 @@ async def _wire(
             sheet.run,
             cable.run,
             watch.run,
+            listings_watch.run,
             children.run,
             functools.partial(_sweep, transcodes.sweep, uploads.sweep, functools.partial(_archive, settings, listings)),
         ],

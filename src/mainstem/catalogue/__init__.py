@@ -29,6 +29,7 @@ from mainstem.catalogue.inheritance import hand_over_catalogue
 from mainstem.catalogue.listings import Listings
 from mainstem.catalogue.liveness import (
     CheckerOptions,
+    ListingsWatch,
     NoOwnStreams,
     OwnStreams,
     Reason,
@@ -136,6 +137,7 @@ __all__ = [
     "ListingId",
     "ListingNotFound",
     "Listings",
+    "ListingsWatch",
     "Location",
     "LocationId",
     "Locked",

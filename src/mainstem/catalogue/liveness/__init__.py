@@ -7,6 +7,7 @@ from mainstem.catalogue.liveness.own import NoOwnStreams, OwnStreams
 from mainstem.catalogue.liveness.probing import Prober
 from mainstem.catalogue.liveness.running import CheckerOptions, keep_checking, open_prober
 from mainstem.catalogue.liveness.verdict import Reason, Result, Verdict, live, offline, unknown
+from mainstem.catalogue.liveness.watch import ListingsWatch
 
 __all__ = [
     "AddressGuard",
@@ -15,6 +16,7 @@ __all__ = [
     "Checks",
     "DueCheck",
     "Found",
+    "ListingsWatch",
     "NoOwnStreams",
     "OwnStreams",
     "Pace",

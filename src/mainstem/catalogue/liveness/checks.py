@@ -101,11 +101,11 @@ class Checks:
 
     async def _anything_due(self) -> bool:
         async with self._records.read() as rows:
-            return await rows.scalar(_due(self._clock()).limit(1)) is not None
+            return await rows.scalar(due_listings(self._clock()).limit(1)) is not None
 
     async def _take(self, tx: AsyncConnection, room: int) -> list[DueCheck]:
         now_us = self._clock()
-        chosen = list((await tx.execute(_due(now_us).limit(room))).scalars())
+        chosen = list((await tx.execute(due_listings(now_us).limit(room))).scalars())
         if not chosen:
             return []
         lease = secrets.token_urlsafe(9)
@@ -243,7 +243,8 @@ _GIVE_BACK = (
 )
 
 
-def _due(now_us: int) -> Any:
+def due_listings(now_us: int) -> Any:
+    """A query for the ids of what may be checked now, the longest overdue first."""
     return (
         select(listings.c.id)
         # SQLite would rather take an index that begins with is_archived, and look at every listing there is.

@@ -10,7 +10,8 @@ from sqlalchemy import select, text, update
 
 from catalogue import add_listings
 from mainstem.catalogue.liveness import Checks, DueCheck, Found, Pace, Reason, Result, Verdict, live, offline, unknown
-from mainstem.catalogue.liveness.checks import CONFIRM_S, LEASE_S, _due
+from mainstem.catalogue.liveness.checks import CONFIRM_S, LEASE_S, due_listings
+from mainstem.catalogue.liveness.watch import ListingsWatch
 from mainstem.catalogue.tables import listings
 from mainstem.clock import SECOND_US, FixedClock
 from mainstem.storage import Records, SqliteRecords
@@ -277,7 +278,23 @@ async def test_results_of_all_kinds_are_words_of_the_catalogue() -> None:
 async def test_what_is_due_is_found_by_an_index(records: Records) -> None:
     """However many are not due: it is asked every second."""
     async with records.read() as rows:
-        query = _due(1).limit(1).compile(dialect=rows.dialect, compile_kwargs={"literal_binds": True})
+        query = due_listings(1).limit(1).compile(dialect=rows.dialect, compile_kwargs={"literal_binds": True})
         plan = [row.detail for row in await rows.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
 
     assert plan == ["SEARCH listings USING INDEX listings_to_check (next_check_us<?)"]
+
+
+async def test_the_figures_tell_whether_checkers_keep_up(records: Records, checks: Checks, clock: FixedClock) -> None:
+    """What is archived is nobody's to check, and what somebody has in hand is not waiting."""
+    await add_listings(records, [f"{LINK}?{number}" for number in range(5)])
+    await add_listings(records, [LINK], is_archived=True, status="live")
+    (due,) = await checks.exchange([], room=1)
+    await checks.exchange([Found(due, SEEN, clock())], room=1)
+    watch = ListingsWatch(records, clock)
+    await watch.look()
+
+    figures = {
+        family.name: {tuple(labels.values()): value for labels, value in family.values} for family in watch.families()
+    }
+    assert figures["listings"] == {("live",): 1, ("offline",): 0, ("unknown",): 4}
+    assert figures["listings_due"] == {(): 3}
