@@ -155,6 +155,9 @@ async def test_gates_are_opened_and_closed_one_by_one(here: House) -> None:
         ({"percentage_of_actors": 101}, "Percentage of actors must be from 0 to 100"),
         ({"percentage_of_time": "nan"}, "Percentage of time must be from 0 to 100"),
         ({"percentage_of_time": "much"}, "Percentage of time is not a number"),
+        ({"actor": ""}, "Actor can't be blank"),
+        ({"group": None}, "Group can't be blank"),
+        ({"actro": "User:8"}, "Gate is not included in the list"),
     ],
 )
 async def test_a_gate_that_cannot_be_is_refused(here: House, gate: dict[str, Any], said: str) -> None:

@@ -85,8 +85,17 @@ class _Features:
         )
 
 
+_GATES = Gate.__struct_fields__
+
+
 def _gate(given: Parameters) -> Gate:
-    """Raises InvalidFields for a percentage that is no number."""
+    """Raises InvalidFields for a percentage that is no number, and for gates that are not known or left blank: what
+    was meant for somebody must not be on for everybody."""
+    problems = [(name, "can't be blank") for name in _GATES if name in given and given.filled(name) is None]
+    if given and not problems and not any(name in given for name in _GATES):
+        problems = [("gate", "is not included in the list")]
+    if problems:
+        raise InvalidFields(problems)
     return Gate(
         actor=given.filled("actor"),
         group=given.filled("group"),
