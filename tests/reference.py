@@ -5,6 +5,7 @@ In a page, `<!-- generated: name -->` and `<!-- end -->` enclose what comes from
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import re
 import sys
@@ -22,6 +23,10 @@ from mainstem.faces.evernest import wire as evernest
 from mainstem.faces.streamserver import StreamServer
 from mainstem.faces.streamserver import wire as streamserver
 from mainstem.faces.streamserver.uploads import Tus
+from mainstem.faces.streamsource import Context, StreamSource
+from mainstem.faces.streamsource import wire as streamsource
+from mainstem.faces.streamsource.cable import Cable
+from mainstem.faces.streamsource.feed import FeedFace
 from mainstem.http import Face, Route, openapi
 from mainstem.settings import Settings, describe
 from mainstem.telemetry import Family
@@ -111,6 +116,32 @@ def _stream_server() -> StreamServer:
     face = StreamServer.__new__(StreamServer)
     face._tus = Tus.__new__(Tus)
     return face
+
+
+def _streamsource() -> StreamSource:
+    face = StreamSource.__new__(StreamSource)
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Context))
+    face._context, face._version = Context(**nothing), ""
+    face._cable, face._feed = Cable.__new__(Cable), FeedFace.__new__(FeedFace)
+    face._feed.is_public = False
+    return face
+
+
+def streamsource_routes() -> str:
+    """Its errors have no codes that clients see: their statuses stand here."""
+    face = _streamsource()
+    return re.sub(r"`([A-Z_]{4,})`", lambda match: str(face.codes.get(match[1], match[0])), routes(face))
+
+
+def streamsource_errors() -> str:
+    kinds: dict[tuple[int, str], list[str]] = {}
+    for kind, refusal in streamsource.ERRORS.items():
+        said = _translated(first_sentence(kind.__doc__ or ""))
+        kinds.setdefault((refusal.status, f"`{refusal.text}`" if refusal.text else ""), []).append(said)
+    unforeseen = streamsource.INTERNAL
+    kinds[unforeseen.status, f"`{unforeseen.text}`"] = [_UNFORESEEN]
+    rows = ((str(status), text, " ".join(dict.fromkeys(said))) for (status, text), said in sorted(kinds.items()))
+    return _table(("status", "`error`", "when"), rows)
 
 
 def routes(face: Face) -> str:
@@ -267,6 +298,7 @@ _LABELS = {
     "stream_events_total": "`stream`",
     "storage_bytes": "`state`",
     "storage_events": "`state`",
+    "listings": "`status`",
     "tasks": "`kind`, `state`",
     "tasks_oldest_waiting_seconds": "`kind`",
     "worker_processes": "`kind`",
@@ -318,6 +350,9 @@ SOURCES: Mapping[str, Callable[[], str]] = {
     "streamserver-routes": lambda: routes(_stream_server()),
     "streamserver-shapes": lambda: shapes(_stream_server()),
     "streamserver-errors": streamserver_errors,
+    "streamsource-routes": streamsource_routes,
+    "streamsource-shapes": lambda: shapes(_streamsource()),
+    "streamsource-errors": streamsource_errors,
     "evernest-routes": evernest_routes,
     "evernest-errors": evernest_errors,
     "metrics": metrics,
