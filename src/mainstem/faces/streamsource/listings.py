@@ -156,7 +156,7 @@ class StreamIn(StreamChangesIn, kw_only=True):
 # How a listing is shown
 
 
-class StreamerOut(msgspec.Struct):
+class StreamerNameOut(msgspec.Struct):
     id: int
     name: str
 
@@ -193,7 +193,7 @@ class StreamOut(msgspec.Struct, kw_only=True):
     check: CheckOut | None
     user: wire.UserOut
     streamer_id: int | None
-    streamer: StreamerOut | None
+    streamer: StreamerNameOut | None
     location_id: int | None
     location: LocationOut | None
     analytics_url: Annotated[str, Meta(description="Only where the feature `stream_analytics` is on")] | UnsetType = (
@@ -254,7 +254,7 @@ def stream_out(listing: Listing, user: wire.UserOut) -> StreamOut:
         check=_check_out(listing),
         user=user,
         streamer_id=None if streamer is None else streamer.id,
-        streamer=None if streamer is None else StreamerOut(streamer.id, streamer.name),
+        streamer=None if streamer is None else StreamerNameOut(streamer.id, streamer.name),
         location_id=None if place is None else place.id,
         location=None if place is None else location_out(place),
     )
