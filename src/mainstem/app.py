@@ -105,6 +105,7 @@ class Server:
     protocol: type[Guard]
     datastream: DataStream
     first_start: FirstStart | None
+    children: Children
     background: Sequence[Callable[[], Coroutine[None, None, None]]]
     """What runs beside the requests, each until it is cancelled."""
 
@@ -270,6 +271,7 @@ async def _wire(
         protocol,
         datastream,
         first_start,
+        children,
         background=[
             Announcer(queue, storage.log, topics).run,
             sheet.run,
@@ -391,6 +393,7 @@ class _Runner(uvicorn.Server):
         if not self.should_exit:
             logger.info("stopping", signal=signal.Signals(sig).name)
         self._composed.datastream.stop()
+        self._composed.children.stop()
         super().handle_exit(sig, frame)
 
 

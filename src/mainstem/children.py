@@ -46,21 +46,30 @@ class Child:
         self.name = name
         self.starts = 0
         self.running = False
+        self._stopping = asyncio.Event()
         self._command = command
         self._first_line = first_line
         self._stop_timeout_s = stop_timeout_s
 
     async def run(self) -> None:
-        """Keep it running until cancelled; then ask it to end, and make it when it takes longer than allowed."""
+        """Keep it running until told to stop, or cancelled; then ask it to end, and make it when it takes longer than
+        allowed."""
         loop = asyncio.get_running_loop()
         failures = 0
-        while True:
+        while not self._stopping.is_set():
             started = loop.time()
             status = await self._run_once()
+            if self._stopping.is_set():
+                return
             failures = 0 if loop.time() - started >= STEADY_S else failures + 1
             pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S)) - 1] if failures else 0.0
             logger.error("child ended", child=self.name, status=status, again_in_s=pause_s)
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+
+    def stop(self) -> None:
+        """Ask it to end, and do not start it again. `run` returns when it has ended."""
+        self._stopping.set()
 
     async def _run_once(self) -> int | str:
         try:
@@ -78,10 +87,18 @@ class Child:
             with suppress(ConnectionError):
                 process.stdin.write(self._first_line + b"\n")
                 await process.stdin.drain()
-            return await process.wait()
+            async with asyncio.TaskGroup() as group:
+                stopping = group.create_task(self._end_when_told(process))
+                status = await process.wait()
+                stopping.cancel()
+            return status
         finally:
             await self._end(process)
             self.running = False
+
+    async def _end_when_told(self, process: Process) -> None:
+        await self._stopping.wait()
+        await self._end(process)
 
     async def _end(self, process: Process) -> None:
         if process.returncode is not None:
@@ -114,6 +131,11 @@ class Children:
         async with asyncio.TaskGroup() as group:
             for child in self._children:
                 group.create_task(child.run())
+
+    def stop(self) -> None:
+        """Let them end while the server answers what is under way."""
+        for child in self._children:
+            child.stop()
 
     def health(self) -> Health:
         """Degraded while one that should run does not: what it is for waits, and nothing is lost."""

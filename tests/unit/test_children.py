@@ -89,3 +89,13 @@ async def test_a_child_that_cannot_be_started_is_tried_again(monkeypatch: pytest
     keeping.cancel()
     await asyncio.wait([keeping])
     assert child.starts == 0
+
+
+async def test_a_child_that_is_told_to_stop_is_not_started_again(note: Path) -> None:
+    async with running(WAITING, note) as child:
+        await until(lambda: has_begun(note))
+
+        child.stop()
+
+        await until(lambda: not child.running)
+        assert child.starts == 1

@@ -18,7 +18,7 @@ from mainstem.events.model import DEDUPE_WINDOW_S_MAX, SYSTEM_PREFIX
 from mainstem.events.topics import Topics
 from mainstem.storage import Draft, Drafts, Log
 from mainstem.telemetry import get_logger
-from mainstem.work import Queue, Task
+from mainstem.work import LeaseLost, Queue, Task
 
 logger = get_logger("mainstem.announcements")
 
@@ -130,14 +130,25 @@ class Announcer:
         while True:
             try:
                 await self._append(batch)
+            except LeaseLost:
+                return  # what is left of it is leased again, and what is in the log is known there
             except MainstemError as error:
                 logger.warning("announcements wait", count=len(batch), error=str(error))
+                await asyncio.sleep(_PAUSE_S)
+            except Exception:  # a mistake of ours: the changes are made, and the rest of the server goes on
+                logger.exception("announcements wait", count=len(batch))
                 await asyncio.sleep(_PAUSE_S)
             else:
                 return
 
     async def _append(self, batch: Sequence[Task]) -> None:
-        kept = [announcement for task in batch for announcement in _decode(task.payload)]
+        kept: list[_Kept] = []
+        unreadable: dict[Task, str] = {}
+        for task in batch:
+            try:
+                kept += _decode(task.payload)
+            except msgspec.DecodeError as error:  # of another version: it must not keep the others waiting
+                unreadable[task] = str(error)
         kept.sort(key=_topic_of)  # which leaves those of one topic in order
         for topic_name, announcements in groupby(kept, _topic_of):
             topic = await self._topics.own(topic_name)
@@ -145,7 +156,10 @@ class Announcer:
             # The topic's own window may be shorter than the time a server is down.
             await self._log.append(topic.id, drafts, dedupe_window_s=DEDUPE_WINDOW_S_MAX)
         async with self._queue.begin() as tx:
-            await self._queue.finish_all(tx, batch)
+            await self._queue.finish_all(tx, [task for task in batch if task not in unreadable])
+            for task, reason in unreadable.items():
+                logger.error("an announcement cannot be read", task=task.id, reason=reason)
+                await self._queue.park(tx, task, reason)
 
 
 def _topic_of(announcement: _Kept) -> str:

@@ -132,6 +132,16 @@ async def test_one_that_is_too_large_is_refused_with_the_change(world: World) ->
         await world.tell(Announcement(TOPIC, "t", {"text": "x" * 300_000}, "large", 1))
 
 
+async def test_one_that_cannot_be_read_keeps_no_other_waiting(world: World) -> None:
+    async with world.storage.records.begin() as tx:
+        await world.queue.put(tx, "announce", b"of another version")
+    async with world.announcing():
+        await world.tell(listing(1))
+
+        assert [row.ts_us for row in await world.told()] == [1]
+    assert [parked.kind for parked in await world.queue.parked()] == ["announce"]
+
+
 async def test_the_first_administrator_owns_the_topic(world: World) -> None:
     second = await world.directory.create_account("second", is_admin=True)
     async with world.announcing():
