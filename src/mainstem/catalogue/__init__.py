@@ -73,7 +73,7 @@ from mainstem.catalogue.places import (
     Places,
 )
 from mainstem.catalogue.presence import Person, Presence, Present
-from mainstem.catalogue.rights import require_maker
+from mainstem.catalogue.rights import require_maker, require_reader
 from mainstem.catalogue.sheet import Came, Changed, Left, Locked, News, NotLocked, PeopleNow, Sheet, Unlocked
 from mainstem.catalogue.streamers import (
     AccountChanges,
@@ -191,4 +191,5 @@ __all__ = [
     "open_prober",
     "read_streamwall",
     "require_maker",
+    "require_reader",
 ]

@@ -19,7 +19,7 @@ from mainstem.clock import FixedClock
 from mainstem.identity import Signer, signing_key
 from mainstem.ids import AccountId
 from mainstem.storage import Layout
-from serving import Server, serving
+from serving import API_KEY, Server, serving
 from streamsource import Person, fresh, person
 
 SHEET = json.dumps({"channel": "CollaborativeStreamsChannel"})
@@ -174,6 +174,17 @@ def test_who_has_no_token_is_told_not_to_come_back(server: Server, token: str) -
         assert json.loads(line.recv(5)) == {"type": "disconnect", "reason": "unauthorized", "reconnect": False}
         with pytest.raises(ConnectionClosed):
             line.recv(5)
+
+
+def test_a_key_lets_in_who_may_read_the_catalogue(server: Server) -> None:
+    """One that is limited to a stream of events may not."""
+    with server.client() as makes:
+        limited = makes.post("/v2/keys", json={"name": "one stream", "streams": ["orders"]}).json()["key"]
+    with opened(server.url, f"?token={API_KEY}") as window:
+        window.say("subscribe")
+        assert window.hear()["type"] == "confirm_subscription"
+    with connect(cable_of(server.url) + f"?token={limited}") as line:
+        assert json.loads(line.recv(5))["reason"] == "unauthorized"
 
 
 def test_a_cookie_lets_in_no_page_of_another_origin(server: Server, ada: Person) -> None:

@@ -25,6 +25,7 @@ from mainstem.catalogue import (
     Person,
     Sheet,
     Unlocked,
+    require_reader,
 )
 from mainstem.clock import SECOND_US
 from mainstem.errors import Denied, Invalid, MainstemError, NotFound, Unauthenticated, Unavailable
@@ -45,7 +46,7 @@ from mainstem.http import (
     Socket,
     UpgradeRequired,
 )
-from mainstem.identity import Principal, Scope
+from mainstem.identity import Principal
 from mainstem.ids import random_id
 from mainstem.telemetry import get_logger
 
@@ -115,11 +116,13 @@ class Cable:
         """One connection, from welcome to the end. Raises ClientGone."""
         try:
             principal = await self._authenticate(call)
+            require_reader(principal)
         except (Unauthenticated, Denied):
             await socket.send(actioncable.disconnect("unauthorized", reconnect=False).decode())
             return
         connection = _Connection(self, socket)
         with self._sessions.stay(principal, lambda: self._authenticate(call), connection.end) as session:
+            session.add_check(_still_reads)
             self._connections[connection] = None
             try:
                 await connection.run(session)
@@ -205,6 +208,10 @@ def _send_all(subscribed: Iterable[tuple["_Connection", str]], messages: list[by
             frames[identifier] = [actioncable.push(identifier, message) for message in messages]
         for frame in frames[identifier]:
             connection.send(frame)
+
+
+async def _still_reads(principal: Principal) -> None:
+    require_reader(principal)
 
 
 def _is_own_page(call: Call) -> bool:
@@ -321,8 +328,7 @@ class _Connection:
         """A second wish for the same subscription changes nothing: clients repeat it until it is confirmed."""
         if identifier in self.subscriptions:
             return
-        may = Scope.EVENTS_READ in self._session.principal.scopes
-        if channel not in (SHEET, EVENTS) or not may or len(self.subscriptions) >= SUBSCRIPTIONS_MAX:
+        if channel not in (SHEET, EVENTS) or len(self.subscriptions) >= SUBSCRIPTIONS_MAX:
             self.send(actioncable.reject(identifier))
             return
         self.send(actioncable.confirm(identifier))
