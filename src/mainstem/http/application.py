@@ -33,27 +33,32 @@ class Application:
         self._cors = {id(face): face.cors for face in faces if isinstance(face, CrossOrigin)}
         self._limits = limits
         self._metrics = metrics
-        self._router = Router(
-            [
-                _route_of(path, _Path(self, face, {route.method: route for route in routes}))
-                for face in faces
-                for path, routes in groupby(sorted(face.routes, key=_specific_first), key=lambda route: route.path)
-            ]
-            + [
-                WebSocketRoute(route.path, _SocketPath(self, face, route))
-                for face in faces
-                for route in face.routes
-                if route.socket is not None
-            ],
-            redirect_slashes=False,
-            default=self._no_route,
-        )
+        routes = [
+            _route_of(path, _Path(self, face, {route.method: route for route in routes}))
+            for face in faces
+            for path, routes in groupby(sorted(face.routes, key=_specific_first), key=lambda route: route.path)
+        ] + [
+            WebSocketRoute(route.path, _SocketPath(self, face, route))
+            for face in faces
+            for route in face.routes
+            if route.socket is not None
+        ]
+        # A router tries one route after the other: by the first folder of the path there are few to try.
+        folders: dict[str, list[StarletteRoute | WebSocketRoute]] = {}
+        for route in routes:
+            folders.setdefault(_first_folder(route.path), []).append(route)
+        self._routers = {folder: self._router(inside) for folder, inside in folders.items()}
+
+    def _router(self, routes: Sequence[StarletteRoute | WebSocketRoute]) -> Router:
+        return Router(routes, redirect_slashes=False, default=self._no_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             raise NotImplementedError(f"{scope['type']} is not spoken here")
         # Routing looks at the path as it was sent, so that an encoded slash stays inside its segment.
-        await self._router({**scope, "path": scope["raw_path"].decode("latin-1")}, receive, send)
+        path = scope["raw_path"].decode("latin-1")
+        router = self._routers.get(_first_folder(path), self._no_route)
+        await router({**scope, "path": path}, receive, send)
 
     async def answer(self, call: Call, face: Face, route: Route | None, problem: MainstemError | None) -> Answer:
         """The face's answer to a call: to the route when there is one, else to the problem of finding it."""
@@ -213,6 +218,11 @@ class _SocketPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._application.serve_socket(scope, receive, send, face=self._face, route=self._route)
+
+
+def _first_folder(path: str) -> str:
+    """In small letters: some faces know their paths in any case."""
+    return path[1:].partition("/")[0].lower()
 
 
 def _route_of(path: str, endpoint: "_Path") -> StarletteRoute:
