@@ -31,8 +31,8 @@ WAVEFORM_FILE = "waveform.dat"
 COVER_FILE = "cover"
 
 _TELL_EVERY_S = 0.25
-_CHUNKS_S = 4
-"""Samples are handed on in quarters of a second."""
+_CHUNKS_A_SECOND = 1
+"""Samples are handed on a second at a time: in quarters it takes 6 % more CPU, for no sooner a segment."""
 _MEASURED_SHARE = 0.2
 """How much of the progress measuring is, where it has to come first."""
 
@@ -206,17 +206,17 @@ class _Transcoding:
     def _chunks(
         self, share: tuple[float, float], picture: "Callable[[Picture], None] | None" = None
     ) -> "Iterator[AudioFrame]":
-        from mainstem.transcode.decoding import Source, Unreadable, evened
+        from mainstem.transcode.decoding import Source, Unreadable, evened, tamed
 
         begin, end = share
         source = Source.open(Path(self._spec.source))
         try:
-            for chunk in evened(source.frames(picture), _CHUNKS_S):
+            for chunk in evened(source.frames(picture), _CHUNKS_A_SECOND):
                 self._decoded_s = decoded_s = source.decoded_s
                 if decoded_s > self._spec.duration_max_s:
                     raise Unreadable(f"It lasts longer than the {self._spec.duration_max_s:.0f} s that are taken.")
                 self._advance(begin + (end - begin) * _part(source, decoded_s))
-                yield chunk
+                yield tamed(chunk)
         finally:
             source.close()
 

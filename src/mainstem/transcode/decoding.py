@@ -1,6 +1,7 @@
 """Opening what somebody sent, and decoding it. Runs in the child process only, for it trusts libav with the bytes."""
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -50,6 +51,8 @@ _NO_TAGS = frozenset(
 _TAG_CHARACTERS_MAX = 1_000
 _COVER_BYTES_MAX = 10 << 20
 _READ_BYTES = 1 << 17
+_LOUDEST = 8.0
+"""Of a sample, 1.0 being full scale: 18 dB above, where some encoder still takes it."""
 _PICTURES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 
 
@@ -216,6 +219,7 @@ def evened(frames: Iterator[AudioFrame], a_second: int) -> Iterator[AudioFrame]:
             even = [frame]
         for one in even:
             one.pts = None
+            one.time_base = Fraction(1, first.sample_rate)  # the queue wants all alike, and a resampler has its own
             fifo.write(one)
         yield from map(_placed, fifo.read_many(first.sample_rate // a_second))
     if (rest := fifo.read(0, partial=True)) is not None:
@@ -232,6 +236,21 @@ def _placed(frame: AudioFrame) -> AudioFrame:
         # What is longer there is padding.
         there.update(memoryview(here)[: there.buffer_size])  # type: ignore[arg-type]  # they have buffers
     return placed
+
+
+def tamed(frame: AudioFrame) -> AudioFrame:
+    """The frame; where floats in it are no sound, not a number or far beyond full scale, one that encoders survive."""
+    if not frame.format.name.startswith(("flt", "dbl")):
+        return frame
+    import numpy as np  # a probe does without
+
+    samples = frame.to_ndarray()
+    if np.abs(samples).max() <= _LOUDEST:  # which is false where one is not a number
+        return frame
+    tame = np.clip(np.nan_to_num(samples, posinf=_LOUDEST, neginf=-_LOUDEST), -_LOUDEST, _LOUDEST)
+    made = AudioFrame.from_ndarray(tame, frame.format.name, frame.layout.name)
+    made.sample_rate = frame.sample_rate
+    return made
 
 
 def _kind(frame: AudioFrame) -> tuple[object, ...]:

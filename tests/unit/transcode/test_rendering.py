@@ -105,6 +105,28 @@ def test_the_shortest_sounds_are_one_segment(tmp_path: Path, codec: Codec, secon
     assert len(Waveform.parse((tmp_path / "out" / "waveform.dat").read_bytes()).pairs) == 1
 
 
+def test_a_file_may_change_its_rate_and_channels_on_the_way(tmp_path: Path) -> None:
+    """As MP3 files that were put together do. It stays what it was at the beginning."""
+    parts = [wav(tmp_path / f"{rate}.wav", rate, channels, seconds=2) for rate, channels in [(44_100, 2), (22_050, 1)]]
+    (tmp_path / "x.mp3").write_bytes(b"".join(encoded(part, "mp3").read_bytes() for part in parts))
+    made = render(tmp_path / "x.mp3", Order(), tmp_path / "out")
+
+    assert (made.rungs[0].sample_rate, made.rungs[0].channels) == (44_100, 2)
+    assert sum(segment.ticks for segment in made.segments[0]) / 44_100 == pytest.approx(4, abs=0.2)
+
+
+@pytest.mark.parametrize("codec", Codec)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_floats_that_are_no_sound_harm_no_encoder(tmp_path: Path, codec: Codec, value: float) -> None:
+    source = encoded(wav(tmp_path / "x.wav", seconds=1), "float.wav")
+    content = bytearray(source.read_bytes())
+    for at in range(len(content) - 200_000, len(content), 4_000):
+        content[at : at + 4] = struct.pack("<f", value)
+    source.write_bytes(content)
+
+    assert render(source, Order(codec=codec), tmp_path / "out").segments[0]
+
+
 # Loudness
 
 
