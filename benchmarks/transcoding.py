@@ -174,7 +174,7 @@ def _job(server: Server, source: Path, order: Mapping[str, str]) -> Job:
         if state["status"] not in ("Pending", "Processing", "Completed"):
             raise Missing(f"the job ended as {state['status']}")
         # Asking costs the server something, too: often until something can be played, rarely then.
-        time.sleep(_POLL_S if first_s is None else 10 * _POLL_S)
+        time.sleep(_POLL_S if first_s is None else 50 * _POLL_S)
     raise Missing("the job did not end")
 
 
