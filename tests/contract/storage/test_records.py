@@ -170,3 +170,24 @@ async def test_many_readers_at_once_all_get_their_turn(records: Records) -> None
     await add(records, "alice")
 
     assert await asyncio.gather(*[names(records) for _ in range(50)]) == [["alice"]] * 50
+
+
+async def test_an_engine_tells_of_its_commits(records: Records, other: Records) -> None:
+    """Those made through it, once each, and only when they are made."""
+    told: list[str] = []
+    end = records.watch(lambda: told.append("committed"))
+
+    async def add_and_fail() -> None:
+        async with records.begin() as tx:
+            await tx.execute(insert(tables.accounts).values(name="bob", is_admin=False, created_us=0))
+            raise RuntimeError
+
+    await add(records, "alice")
+    await add(other, "carol")
+    with pytest.raises(RuntimeError):
+        await add_and_fail()
+    assert told == ["committed"]
+
+    end()
+    await add(records, "dave")
+    assert told == ["committed"]

@@ -11,7 +11,7 @@ import pytest
 from mainstem.clock import system_clock
 from mainstem.errors import Unavailable
 from mainstem.settings import Settings
-from mainstem.storage import Layout, open_storage
+from mainstem.storage import Layout, open_storage, open_workplace, scratch
 from mainstem.storage.embedded.log import LogOptions
 from mainstem.storage.opening import exclusive
 
@@ -88,3 +88,40 @@ def test_the_log_has_the_same_defaults_as_the_settings() -> None:
     options = msgspec.structs.asdict(LogOptions())
 
     assert options == {name: getattr(Settings(), name) for name in options}
+
+
+# Processes beside the server
+
+
+async def test_a_process_works_beside_the_server(tmp_path: Path) -> None:
+    """On the same records and blobs, each with a scratch folder of its own that is gone afterwards."""
+    settings = Settings(data=tmp_path / "data")
+    async with open_storage(settings, system_clock) as server:
+        async with open_workplace(settings) as one, open_workplace(settings) as other:
+            await one.blobs.write("made/here", b"by one")
+
+            assert await server.blobs.read("made/here") == await other.blobs.read("made/here") == b"by one"
+            assert len({server.scratch, one.scratch, other.scratch}) == 3
+        assert list(server.scratch.parent.iterdir()) == [server.scratch]
+    assert list((tmp_path / "data" / "scratch").iterdir()) == []
+
+
+async def test_nobody_works_where_no_server_has_been(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="There is no database"):
+        async with open_workplace(Settings(data=tmp_path / "data")):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_the_dead_left_is_removed_and_what_the_living_use_is_not(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    left = layout.scratch / "left"
+    left.mkdir()
+    (left / "half.m4s").write_bytes(b"x")
+
+    with scratch(layout) as mine:
+        (mine / "half.m4s").write_bytes(b"y")
+        with scratch(layout):
+            assert not left.exists()
+            assert (mine / "half.m4s").exists()
