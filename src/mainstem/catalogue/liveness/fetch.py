@@ -23,7 +23,9 @@ from mainstem.catalogue.liveness.verdict import Reason
 BODY_BYTES_MAX = 2 << 20
 HEADER_BYTES_MAX = 64 << 10
 REDIRECTS_MAX = 5
-SAMPLE_BYTES = 192 << 10
+SOUND_SAMPLE_BYTES = 192 << 10
+PICTURE_SAMPLE_BYTES = 1_536 << 10
+"""More than for sound: there must be a whole picture in it that needs none before it."""
 SAMPLE_S = 6.0
 
 USER_AGENT = f"mainstem/{__version__} (checks whether listed streams are live)"
@@ -232,7 +234,8 @@ class _Answering:
             case other:
                 raise Unreachable(Reason.BROKEN_ANSWER, f"encoded as {other[:40]}, unasked")
         if status == 200 and head.is_medium:
-            self._body_bytes_max = SAMPLE_BYTES
+            is_picture = head.media_type.startswith("video/")
+            self._body_bytes_max = PICTURE_SAMPLE_BYTES if is_picture else SOUND_SAMPLE_BYTES
             self.samples_since = asyncio.get_running_loop().time()
             if head.is_file:
                 self.cut()
