@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from mainstem.catalogue.liveness.address import Target, Unreachable, joined, target_of
+from mainstem.catalogue.liveness.address import Target, Unreachable, joined
 from mainstem.catalogue.liveness.decoder import Decoder
 from mainstem.catalogue.liveness.fetch import Answer, Fetcher
 from mainstem.catalogue.liveness.pages import page_verdict, refusal
+from mainstem.catalogue.liveness.platforms import adapter_for
 from mainstem.catalogue.liveness.playlist import MediaPlaylist, Pointer, Position, parse_playlist
 from mainstem.catalogue.liveness.verdict import Reason, Verdict, live, offline, unknown
 from mainstem.clock import SECOND_US, Clock
@@ -43,13 +44,16 @@ class DirectMedia:
         self._clock = clock
         self._sleep = sleep
 
-    async def check(self, target: Target, trace: str | None) -> Verdict:
+    async def check(self, target: Target, trace: str | None) -> Verdict | Target:
         """Ask the address and look at what comes; a page is looked at for what it says of itself.
 
+        The answer is a target where the address only led to a page of a platform, which knows better ways to ask.
         `trace` is that of the check before. Takes up to 30 s where a playlist has to be watched. Raises Unreachable.
         """
         for _ in range(_POINTERS_MAX + 1):
             answer = await self._fetcher.get(target)
+            if is_on_platform(answer) and answer.target != target:
+                return answer.target
             refused = refusal(answer)
             if refused is not None:
                 return refused
@@ -112,6 +116,11 @@ class DirectMedia:
         return offline(Reason.STANDS_STILL, trace=here.text)
 
 
+def is_on_platform(answer: Answer) -> bool:
+    """A page, or the refusal of one, at an address that an adapter knows."""
+    return adapter_for(answer.target) is not None and not answer.is_medium and not is_playlist(answer)
+
+
 def is_playlist(answer: Answer) -> bool:
     return answer.media_type in _PLAYLIST_TYPES or answer.body[:10].lstrip(b"\xef\xbb\xbf").startswith(b"#EXTM3U")
 
@@ -139,6 +148,3 @@ class _Trace(NamedTuple):
             return None
         number, parts, mark, since_us = map(int, words[1:])
         return cls(Position(number, parts, mark), since_us)
-
-
-__all__ = ["PATIENCE_S", "STANDSTILL_TARGETS", "DirectMedia", "is_playlist", "target_of"]

@@ -77,6 +77,7 @@ def _parts(target: Target) -> list[str]:
 
 # TikTok: the API that its own live page asks, then the page
 
+_TIKTOK_ROOM = "https://www.tiktok.com/api-live/user/room?aid=1988&sourceType=54&staleTime=600000&uniqueId={user}"
 _TIKTOK_LIVE, _TIKTOK_ENDED = 2, 4
 _TIKTOK_STATUS = re.compile(r'"liveRoom"\s*:\s*\{[^{}]{0,400}?"status"\s*:\s*(\d)')
 _TIKTOK_PAGE = re.compile(r'"(?:LiveRoom|liveRoomUserInfo|webapp\.live-detail)"\s*:')
@@ -87,9 +88,8 @@ def _tiktok(target: Target) -> list[Step]:
     if not parts or not parts[0].startswith("@") or (len(parts) > 1 and parts[1] != "live"):
         return [_page(target, _read_tiktok_page)]
     user = quote(parts[0].removeprefix("@").lower(), safe="._-%")
-    asked = f"https://www.tiktok.com/api-live/user/room?aid=1988&sourceType=54&staleTime=600000&uniqueId={user}"
     page = target_of(f"https://www.tiktok.com/@{user}/live")
-    return [_api(asked, _read_tiktok_room), _page(page, _read_tiktok_page)]
+    return [_api(_TIKTOK_ROOM.format(user=user), _read_tiktok_room), _page(page, _read_tiktok_page)]
 
 
 def _read_tiktok_room(answer: Answer) -> Verdict:

@@ -82,9 +82,14 @@ class Prober:
             async with self._hosts.turn(target.host):
                 return await self._noted(target, rtsp.check(self._dialer, target, self._timeout_s))
         adapter = adapter_for(target)
-        if adapter is None:
-            return await self._direct.check(target, trace)
-        return await self._platform(adapter, target)
+        if adapter is not None:
+            return await self._platform(adapter, target)
+        found = await self._direct.check(target, trace)
+        if isinstance(found, Verdict):
+            return found
+        adapter = adapter_for(found)
+        assert adapter is not None, "that is why it was answered"
+        return await self._platform(adapter, found)
 
     async def _noted(self, target: Target, checking: Coroutine[None, None, Verdict]) -> Verdict:
         """What a player found, and told to the host's record."""
@@ -97,7 +102,7 @@ class Prober:
         self._hosts.worked(target.host)
         return verdict
 
-    async def _platform(self, adapter: Adapter, target: Target) -> Verdict:
+    async def _platform(self, adapter: Adapter, target: Target, *, moved: bool = False) -> Verdict:
         verdict = unknown(Reason.NO_ADAPTER)
         steps = adapter.steps(target)
         for step in steps:
@@ -106,6 +111,8 @@ class Prober:
             except Unreachable as error:
                 verdict = unknown(error.reason, retry_s=error.retry_s)
                 continue
+            if step.target == target != answer.target and not moved and _asks_elsewhere(adapter, answer.target):
+                return await self._platform(adapter, answer.target, moved=True)
             verdict = read(answer, step)
             if verdict.reason is Reason.CHALLENGE:
                 self._hosts.failed(answer.target.host)  # it wants less of us, and would only challenge again
@@ -117,3 +124,8 @@ class Prober:
                 if second.result is not Result.UNKNOWN:
                     return second
         return verdict
+
+
+def _asks_elsewhere(adapter: Adapter, target: Target) -> bool:
+    """Where a short link led is the same platform's, and is asked in another way than by reading that page."""
+    return adapter_for(target) is adapter and any(step.target != target for step in adapter.steps(target))

@@ -23,6 +23,7 @@ from mainstem.catalogue.liveness import (
     Verdict,
     live,
     open_prober,
+    platforms,
 )
 from mainstem.catalogue.tables import listings
 from mainstem.clock import FixedClock
@@ -172,3 +173,23 @@ async def test_a_bug_met_by_one_link_ends_no_other_check(
         verdict = await prober.check("http://example.com/")
 
     assert (verdict.result, verdict.reason) == (Result.UNKNOWN, Reason.CHECK_FAILED)
+
+
+@pytest.mark.parametrize("asked", ["/s/abc", "/t/ZTabc"])
+async def test_a_short_link_is_asked_where_it_leads(
+    clock: FixedClock, far: FarSide, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Of a shortener's or of the platform's own: the platform's interface is asked, not the page that comes."""
+    host = "short.example" if asked == "/s/abc" else "vm.tiktok.com"
+    page_of_channel = far.url("/@street.reporter/live", "www.tiktok.com")
+    far.says(asked, page("", 302, Location=page_of_channel))
+    far.says("/@street.reporter/live", page("<html>nothing to see</html>"))
+    room = '{"data":{"liveRoom":{"status":2}},"statusCode":0}'
+    far.says("/room?uniqueId=street.reporter", page(room, media_type="application/json"))
+    api = far.url("/room?uniqueId=street.reporter", "www.tiktok.com")
+    monkeypatch.setattr(platforms, "_TIKTOK_ROOM", api.replace("street.reporter", "{user}"))
+
+    async with open_prober(CheckerOptions(check_allow_private=True), NoOwnStreams(), clock, loopback) as prober:
+        verdict = await prober.check(far.url(asked, host))
+
+    assert (verdict.result, verdict.reason) == (Result.LIVE, Reason.SAYS_LIVE)
