@@ -10,7 +10,9 @@ To try it without a server, see `mainstem.transcode.render`.
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mainstem.transcode.decoding import Picture, Source
-    from mainstem.transcode.encoding import Piece
+    from mainstem.transcode.encoding import Encoder, Piece
+
+    type Each = Callable[[Callable[[Encoder], list[Piece]], list[Encoder]], Iterable[list[Piece]]]
+    """A `map` over encoders."""
 
 WAVEFORM_FILE = "waveform.dat"
 COVER_FILE = "cover"
@@ -184,21 +189,19 @@ class _Transcoding:
         drawing: Drawing | None = None
         gain = Gain(gain_db) if gain_db else None
         encoders: list[Encoder] = []
-        for chunk in self._chunks(share, self._keep_cover):
-            if drawing is None:
-                drawing = Drawing(chunk.sample_rate)
-                encoders = [Encoder(rung, chunk.layout.name) for rung in self._spec.rungs]
-                for place, encoder in enumerate(encoders):
-                    (self._folder / self._spec.rungs[place].name).mkdir()
-                    self._write(place, encoder.begin())
-            if meter is not None:
-                meter.add(chunk)
-            louder = gain.apply(chunk) if gain else chunk
-            drawing.add(_samples(louder))
-            for place, encoder in enumerate(encoders):
-                self._write(place, encoder.add(louder))
-        for place, encoder in enumerate(encoders):
-            self._write(place, encoder.finish())
+        with _side_by_side(len(self._spec.rungs)) as each:
+            for chunk in self._chunks(share, self._keep_cover):
+                if drawing is None:
+                    drawing = Drawing(chunk.sample_rate)
+                    encoders = [Encoder(rung, chunk.layout.name) for rung in self._spec.rungs]
+                    self._begin_writing()
+                    self._write(encoder.begin() for encoder in encoders)
+                if meter is not None:
+                    meter.add(chunk)
+                louder = gain.apply(chunk) if gain else chunk
+                drawing.add(_samples(louder))
+                self._write(each(partial(_added, frame=louder), encoders))
+            self._write(each(Encoder.finish, encoders))
         assert drawing is not None, "a source without a frame is unreadable"
         (self._folder / WAVEFORM_FILE).write_bytes(drawing.finish().binary())
         return measured if meter is None else meter.result()  # type: ignore[return-value]  # one of the two is there
@@ -230,14 +233,37 @@ class _Transcoding:
         (self._folder / COVER_FILE).write_bytes(picture.data)
         self._cover = picture.media_type
 
-    def _write(self, place: int, pieces: "Iterator[Piece]") -> None:
-        rung = self._spec.rungs[place]
-        for piece in pieces:
-            status = os.statvfs(self._folder)
-            if status.f_bavail * status.f_frsize < self._spec.disk_free_bytes_min + len(piece.data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            (self._folder / rung.name / file_name(rung, piece.number)).write_bytes(piece.data)
-            self._tell(Written(place, piece.number, piece.ticks, len(piece.data), self._progress))
+    def _begin_writing(self) -> None:
+        for rung in self._spec.rungs:
+            (self._folder / rung.name).mkdir()
+
+    def _write(self, made: "Iterable[Iterable[Piece]]") -> None:
+        """What the encoders made, in their order."""
+        for place, pieces in enumerate(made):
+            rung = self._spec.rungs[place]
+            for piece in pieces:
+                status = os.statvfs(self._folder)
+                if status.f_bavail * status.f_frsize < self._spec.disk_free_bytes_min + len(piece.data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                (self._folder / rung.name / file_name(rung, piece.number)).write_bytes(piece.data)
+                self._tell(Written(place, piece.number, piece.ticks, len(piece.data), self._progress))
+
+
+@contextmanager
+def _side_by_side(count: int) -> "Iterator[Each]":
+    """A `map` over so many encoders that uses all processors: libav works without the interpreter's lock."""
+    threads = min(count, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    if threads < 2:
+        yield map
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map
+
+
+def _added(encoder: "Encoder", frame: "AudioFrame") -> "list[Piece]":
+    return encoder.add(frame)
 
 
 def _part(source: "Source", decoded_s: float) -> float:

@@ -50,32 +50,34 @@ class Encoder:
                 priming=self._context.initial_padding,
             )
 
-    def begin(self) -> Iterator[Piece]:
+    def begin(self) -> list[Piece]:
         """What comes before the first segment."""
-        if self._writer is None:
-            context, rung = self._context, self._rung
-            data = initialisation(
-                rung.codec,
-                rung.sample_rate,
-                rung.channels,
-                bits=rung.bits,
-                extradata=context.extradata or b"",
-                priming=context.initial_padding,
-            )
-            yield Piece(0, 0, data)
+        if self._writer is not None:
+            return []
+        context, rung = self._context, self._rung
+        data = initialisation(
+            rung.codec,
+            rung.sample_rate,
+            rung.channels,
+            bits=rung.bits,
+            extradata=context.extradata or b"",
+            priming=context.initial_padding,
+        )
+        return [Piece(0, 0, data)]
 
-    def add(self, frame: AudioFrame) -> Iterator[Piece]:
+    def add(self, frame: AudioFrame) -> list[Piece]:
         """Encode samples of any rate, format and layout, the same each time; the segments that are complete."""
         if not self._begun and frame.samples < _RESAMPLED_MIN and frame.sample_rate != self._rung.sample_rate:
             frame = _padded(frame)
         self._begun = True
-        return self._pieces(self._context.encode(frame))
+        return list(self._pieces(self._context.encode(frame)))
 
-    def finish(self) -> Iterator[Piece]:
+    def finish(self) -> list[Piece]:
         """The segments that are left."""
-        yield from self._pieces(self._context.encode(None))
+        pieces = list(self._pieces(self._context.encode(None)))
         if (rest := self._cutter.rest()) is not None:
-            yield self._piece(rest)
+            pieces.append(self._piece(rest))
+        return pieces
 
     def _pieces(self, packets: "Sequence[Packet[Any]]") -> Iterator[Piece]:
         for packet in packets:

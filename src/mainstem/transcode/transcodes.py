@@ -139,6 +139,8 @@ class _View:
         self.run = run
         self.segments = runs
         """By rung: number → the run that made it, and the segment."""
+        self.playlists: dict[tuple[int, bool], Playlist] = {}
+        """Those that were asked for, by rung and whether live: of a long job one takes long to write."""
 
     def of(self, place: int) -> list[Segment]:
         return [segment for _, segment in self.segments[place].values()]
@@ -338,11 +340,15 @@ class Transcodes:
         """
         view = await self._playable(who, job_id, live=live)
         place = _place(view.job, rung)
+        if known := view.playlists.get((place, live)):
+            return known
         found = view.of(place)
         if not any(segment.number for segment in found):
             raise NotFinished("There is no segment yet.")
         ended = view.job.state is JobState.COMPLETED
-        return _playlist(hls.media(view.job.rungs[place], found, ended=ended, event=live))
+        made = _playlist(hls.media(view.job.rungs[place], found, ended=ended, event=live))
+        view.playlists[place, live] = made
+        return made
 
     async def master(self, who: Who, job_id: str, *, live: bool = False) -> Playlist:
         """The master playlist of all rungs that players may choose from. Raises as `playlist` does."""
@@ -447,6 +453,7 @@ class Transcodes:
             job = job_of(row)
             if known is not None and job.state is JobState.COMPLETED and known.job.state is JobState.COMPLETED:
                 view = _View(version, job, row.run, known.segments)
+                view.playlists = known.playlists
             else:
                 view = _View(version, job, row.run, await _segments(rows, row.number, job.rungs))
         self._views[job_id] = view
