@@ -10,18 +10,18 @@ from mainstem.catalogue.liveness.fetch import Answer, retry_after_s
 from mainstem.catalogue.liveness.verdict import Reason, Verdict, live, offline, unknown
 
 _CHALLENGES = (
-    "_wafchallengeid",
-    "/waf-aiso/",
-    "/cdn-cgi/challenge-platform/",
-    "cf-chl-",
-    "cf_chl_opt",
-    "awsWafCookieDomainList",
-    "gokuProps",
-    "px-captcha",
-    "captcha-delivery.com",
-    "_Incapsula_Resource",
-    "TikTokCaptcha",
-    "verify-bar-close",
+    b"_wafchallengeid",
+    b"/waf-aiso/",
+    b"/cdn-cgi/challenge-platform/",
+    b"cf-chl-",
+    b"cf_chl_opt",
+    b"awsWafCookieDomainList",
+    b"gokuProps",
+    b"px-captcha",
+    b"captcha-delivery.com",
+    b"_Incapsula_Resource",
+    b"TikTokCaptcha",
+    b"verify-bar-close",
 )
 """Marks that only challenge pages carry, whatever their size."""
 
@@ -33,7 +33,7 @@ _SMALL_CHALLENGES = re.compile(
 )
 """Words that a page may well say in its chat, so they count only in pages too small to have one."""
 
-_SMALL_PAGE_CHARACTERS = 60_000
+_SMALL_PAGE_BYTES = 60_000
 
 _WALLS = re.compile(
     r"^(?:consent\.(?:youtube|google)\.[a-z.]+$|(?:www\.|m\.)?facebook\.com/(?:login|checkpoint|cookie)"
@@ -71,10 +71,9 @@ def is_challenge(answer: Answer) -> bool:
         return True
     if answer.is_medium or not answer.body or "json" in answer.media_type:
         return False
-    text = answer.text()
-    if any(mark in text for mark in _CHALLENGES):
+    if any(mark in answer.body for mark in _CHALLENGES):
         return True
-    return len(text) < _SMALL_PAGE_CHARACTERS and _SMALL_CHALLENGES.search(text) is not None
+    return len(answer.body) < _SMALL_PAGE_BYTES and _SMALL_CHALLENGES.search(answer.text()) is not None
 
 
 def has_broadcast(text: str) -> bool:

@@ -196,8 +196,10 @@ def _twitch(target: Target) -> list[Step]:
         text = answer.text()
         if has_broadcast(text):
             return live(Reason.SAYS_LIVE, 0.9)
-        about = rf"""(?:og:url|canonical)["'][^>]{{0,40}}https://(?:www\.|m\.)?twitch\.tv/{re.escape(channel)}["'/?]"""
-        if re.search(about, text, re.IGNORECASE):
+        about = (
+            rf"""(?:og:url|canonical)["'][^>]{{0,40}}https://(?:www\.|m\.)?twitch\.tv/(?i:{re.escape(channel)})["'/?]"""
+        )
+        if re.search(about, text):
             return offline(Reason.NO_MARKER, confidence=0.6)
         return unknown(Reason.BROKEN_ANSWER)
 
