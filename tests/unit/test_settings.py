@@ -65,6 +65,8 @@ def test_a_misspelt_key_is_refused_with_the_name_it_resembles(tmp_path: Path) ->
         ("MAINSTEM_RETENTION_DAYS", "0"),
         ("MAINSTEM_DEDUPE_WINDOW_S", "604801"),
         ("MAINSTEM_QUERY_TIMEOUT_S", "nan"),
+        ("MAINSTEM_TRUSTED_PROXIES", "proxy.example"),
+        ("SECRET_KEY_BASE", "shorter than a digest"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_under_its_variable(variable: str, value: str) -> None:
@@ -117,6 +119,12 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
         load_settings({"MAINSTEM_EVENT_BYTES_MAX": "2MiB", "MAINSTEM_BODY_BYTES_MAX": "1MiB"})
 
 
+@pytest.mark.parametrize("network", ["10.0.0.1/8", "10.0.0", "::1/129"])
+def test_a_network_that_is_none_is_refused(network: str) -> None:
+    with pytest.raises(Invalid, match="`trusted_proxies` is wrong"):
+        load_settings({"MAINSTEM_TRUSTED_PROXIES": f"192.0.2.0/24, {network}"})
+
+
 @pytest.mark.parametrize("text", ["port = ", "[port]\nx = 1", "port = true", "port = 1.5", "data = 3", 'data = ""'])
 def test_a_file_that_is_wrong_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
     with pytest.raises(Invalid, match=re.escape("mainstem.toml")):
@@ -129,7 +137,11 @@ def test_a_file_that_is_missing_is_refused() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    secrets = {"MAINSTEM_ADMIN_PASSWORD": "correct horse", "MAINSTEM_API_KEY": "ms_0123456789abcdef"}
+    secrets = {
+        "MAINSTEM_ADMIN_PASSWORD": "correct horse",
+        "MAINSTEM_API_KEY": "ms_0123456789abcdef",
+        "SECRET_KEY_BASE": "a secret as long as a digest of SHA-256",
+    }
 
     assert not any(secret in repr(load_settings(secrets)) for secret in secrets.values())
     with pytest.raises(Invalid) as refusal:
