@@ -1,6 +1,7 @@
 """Who is live, as clients of the catalogue see it: a real server, its checker beside it, and a source that moves."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -9,12 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
 
 from farside import FarSide, HlsSource, far_side, page
 from mainstem.clock import system_clock
 from serving import EMAIL, PASSWORD, Server, serving
 
 WITHIN_S = 30.0
+SHEET = json.dumps({"channel": "CollaborativeStreamsChannel"})
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,39 @@ async def test_a_challenge_leaves_a_live_listing_live(client: httpx.AsyncClient,
     assert again["check"]["reason"] == "challenge_page"
     assert again["status"] == "live"
     assert again["last_checked_at"] == troubled["last_checked_at"] == troubled["last_live_at"]
+
+
+async def test_what_the_checker_finds_is_told_and_counted(
+    checking: Server, client: httpx.AsyncClient, far: FarSide
+) -> None:
+    """By the cable to whoever has the sheet open, and in the listing's figures: the checker is another process."""
+    source = HlsSource(system_clock, segment_s=2, dated=True)
+    far.says("/live.m3u8", source.answer)
+    listing = await add(client, far.url("/live.m3u8"))
+    await until(client, listing, lambda found: found["status"] == "live")
+    token = client.headers["Authorization"].removeprefix("Bearer ")
+    address = f"{checking.url}/cable?token={token}".replace("http", "ws", 1)
+    async with connect(address) as line, asyncio.timeout(WITHIN_S):
+        await line.send(json.dumps({"command": "subscribe", "identifier": SHEET}))
+        source.ended = True
+        told = await heard(line, "cell_updated", cell_id=f"stream_{listing}_status", value="offline")
+        assert told["user_id"] is None
+        checked = await heard(line, "stream_updated", stream_id=listing)
+        assert checked["last_live_at"] <= checked["last_checked_at"]
+
+    figures = (await client.get(f"/api/v1/streams/{listing}/analytics")).json()
+    assert figures["checks"] >= figures["checks_live"] + figures["checks_offline"] >= 2
+    assert (figures["status_changes"], figures["broadcasts"]) == (2, 1)
+    assert 0 < figures["availability"] < 1
+
+
+async def heard(line: ClientConnection, action: str, **facts: Any) -> dict[str, Any]:
+    """The next message of the sheet that fits."""
+    wanted = {"action": action, **facts}
+    while True:
+        message = json.loads(await line.recv()).get("message")
+        if isinstance(message, dict) and wanted.items() <= message.items():
+            return message
 
 
 async def test_a_checker_that_dies_is_started_again(checking: Server, client: httpx.AsyncClient, far: FarSide) -> None:
