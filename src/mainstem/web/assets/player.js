@@ -56,7 +56,7 @@ function draw() {
   const played = length() ? (audio.currentTime / length()) * width : 0;
   context.scale(scale, scale);
   const bar = 3, gap = 2, middle = height / 2;
-  for (let x = 0; x < width; x += bar + gap) {
+  for (let x = 0; x + bar <= width; x += bar + gap) {
     const size = Math.max(2, loudest(x / width, (x + bar + gap) / width) * (height - 4));
     context.fillStyle = style.getPropertyValue(x < played ? "--accent" : "--wave");
     context.beginPath();
