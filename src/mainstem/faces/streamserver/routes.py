@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.clock import SECOND_US, Clock, rfc3339
-from mainstem.errors import Invalid, MainstemError
+from mainstem.errors import Exhausted, Invalid, MainstemError
 from mainstem.faces.streamserver import player, wire
 from mainstem.faces.streamserver.access import Access, MediaQuery, reader, with_query
 from mainstem.faces.streamserver.progress import EVENT_STREAM, Follows
@@ -32,6 +32,7 @@ from mainstem.http import (
 from mainstem.identity import Buckets, Scope
 from mainstem.transcode import (
     BlobRef,
+    Job,
     JobNotFound,
     JobState,
     NotFinished,
@@ -47,6 +48,8 @@ PAGE_MAX = 1_000
 
 _FORM_BYTES = 1 << 20
 """What a form may have beside its file."""
+_ARRIVING_MAX = 128
+"""Files that may come in at once: each may take as much of the disk as one may have."""
 _LINK_S = 3_600
 _ID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _SEGMENT = re.compile(r"segment_[0-9]{5,9}\.(?:ts|m4s)|init\.mp4")
@@ -125,6 +128,7 @@ class StreamServer:
         self._buckets = buckets
         self._clock = clock
         self._file_bytes_max = file_bytes_max
+        self._arriving = 0
         self._dates: wire.Dates = dates
         self._version = version
         self._tus = Tus(uploads, transcodes, access, self._count)
@@ -154,6 +158,16 @@ class StreamServer:
 
     async def transcode(self, call: Call) -> Answer:
         self._count(call)
+        if self._arriving >= _ARRIVING_MAX:
+            raise Exhausted(f"{_ARRIVING_MAX} files arrive already: try again shortly", retry_after_s=5)
+        self._arriving += 1
+        try:
+            job = await self._accept(call)
+        finally:
+            self._arriving -= 1
+        return json_answer(wire.SubmittedOut(job.id))
+
+    async def _accept(self, call: Call) -> Job:
         fields: dict[str, str] = {}
         upload = None
         try:
@@ -171,12 +185,11 @@ class StreamServer:
                     fields[part.name] = await part.text()
             if upload is None:
                 raise Invalid("The form has no field named file, with the audio in it", field="file")
-            job = await self._transcodes.accept(call.principal, upload, order_of(fields))
+            return await self._transcodes.accept(call.principal, upload, order_of(fields))
         except BaseException:
             if upload is not None:
                 await upload.abort()
             raise
-        return json_answer(wire.SubmittedOut(job.id))
 
     # Jobs
 
