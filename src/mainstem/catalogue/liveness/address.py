@@ -8,6 +8,7 @@ answers differently the second time gains nothing. Each redirect is a new link a
 import asyncio
 import re
 import socket
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -123,6 +124,9 @@ def _host_of(host: str | None) -> str:
             return str(IPv6Address(host))  # refuses zones, which name our own interfaces, for they are no addresses
         except ValueError as error:
             raise Unreachable(Reason.BAD_LINK, "not an address") from error
+    # Python's IDNA (2003) drops characters that nobody sees; to a browser a name with one is another name.
+    if any(unicodedata.category(character) == "Cf" for character in host):
+        raise Unreachable(Reason.BAD_LINK, "invisible characters in the host")
     try:
         ascii_host = host.encode("ascii" if host.isascii() else "idna").decode().lower()
     except UnicodeError as error:

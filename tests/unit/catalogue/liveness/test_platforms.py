@@ -1,12 +1,17 @@
 """What platforms answer, from recorded pages, and ten thousand checks in which none of them is in order."""
 
 import random
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from mainstem.catalogue.liveness.address import target_of
+from mainstem.catalogue.liveness.address import AddressGuard, Unreachable, target_of
 from mainstem.catalogue.liveness.fetch import Answer
 from mainstem.catalogue.liveness.platforms import ADAPTERS, Adapter, adapter_for, read
 from mainstem.catalogue.liveness.verdict import Reason, Result, Standing, Verdict, decide, unknown
@@ -234,3 +239,36 @@ def test_half_a_page_never_says_offline(page: str) -> None:
         for end in range(0, len(whole.body), 97):
             half = Answer(whole.target, 200, whole.headers, whole.body[:end], complete=False)
             assert read(half, step).result is not OFFLINE
+
+
+@pytest.mark.parametrize("line", (DATA.parent / "links.ndjson").read_text("utf-8").splitlines())
+def test_the_checker_asks_the_platform_that_the_catalogue_names(line: str) -> None:
+    """On the catalogue's corpus of links and look-alikes. What it cannot take apart safely it asks nobody about."""
+    known = msgspec.json.decode(line, type=dict[str, Any])
+    try:
+        target = target_of(known["link"])
+    except Unreachable:
+        return
+    if not target.scheme.startswith("http"):
+        return  # played, whoever's it is
+
+    found = adapter_for(target)
+    labels = {one.label for one in Platform} - {"Other"}
+    assert (found.name if found and found.name in labels else "Other") == Platform(known["platform"]).label
+
+
+@pytest.mark.parametrize("line", (DATA.parent / "links.ndjson").read_text("utf-8").splitlines())
+async def test_no_link_of_the_corpus_leads_inside(line: str) -> None:
+    """Links whose host is an address are let through to public ones alone; names are asked of nobody here."""
+
+    async def only_addresses(host: str, port: int) -> Sequence[str]:
+        try:
+            return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)]
+        except OSError as error:
+            raise Unreachable(Reason.NAME_NOT_FOUND, host) from error
+
+    try:
+        found = await AddressGuard(only_addresses).addresses(target_of(msgspec.json.decode(line)["link"]))
+    except Unreachable:
+        return
+    assert all(ip_address(address).is_global for address in found)
