@@ -14,10 +14,12 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import curves, machine, report
+from benchmarks.catalogue import lists
 from benchmarks.disk_size import compression
 from benchmarks.downloads import downloads
 from benchmarks.ingest import MAINSTEM, columns, many_streams, one_stream, single_events
 from benchmarks.latency import acknowledgement
+from benchmarks.liveness import checking
 from benchmarks.memory import resident
 from benchmarks.pulls import pulls
 from benchmarks.pushes import pushes
@@ -49,6 +51,8 @@ PROMISES: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "M2": four_rungs,
     "M3": first_segment,
     "M4": serving,
+    "L1": checking,
+    "C1": lists,
 }
 QUICK_PROMISES = ("P8", "P1", "P3")
 
@@ -127,7 +131,7 @@ def _measure(
             rows.append(absent(promise, "all of it", MAINSTEM, repr(error)))
             whole = False
         _probe(conditions, f"after {promise}", stage.folder)
-    return sorted(rows, key=lambda row: ("PML".index(row.promise[0]), int(row.promise[1:]))), whole
+    return sorted(rows, key=lambda row: ("PMLC".index(row.promise[0]), int(row.promise[1:]))), whole
 
 
 if __name__ == "__main__":

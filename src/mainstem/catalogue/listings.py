@@ -69,6 +69,11 @@ class Listings:
             return Page([], 0)
         offset = (request.page - 1) * request.per_page
         async with self._records.read() as rows:
+            few = await _few(rows, filters)
+            if few is not None:
+                query = lists.ids(filters, request.sort, within, descending=request.descending, among=few)
+                fitting = list((await rows.execute(query)).scalars())
+                return Page(await read_listings(rows, fitting[offset : offset + request.per_page]), len(fitting))
             total = int(await rows.scalar(lists.count(filters, within)) or 0)
             if offset >= total:
                 return Page([], total)
@@ -79,7 +84,6 @@ class Listings:
                 descending=request.descending,
                 offset=offset,
                 limit=min(request.per_page, total - offset),  # behind the last that fits there is nothing to look for
-                narrow=await _is_narrow(rows, filters),
             )
             found = list((await rows.execute(query)).scalars())
             return Page(await read_listings(rows, found), total)
@@ -314,11 +318,13 @@ async def _existing(tx: AsyncConnection, kind: Any, field: str, number: int | No
     return number
 
 
-async def _is_narrow(rows: AsyncConnection, filters: Filters) -> bool:
+async def _few(rows: AsyncConnection, filters: Filters) -> list[int] | None:
+    """The listings that a search finds, where they are few; None where they are many, or nothing is searched."""
     if filters.search is None or not lists.is_indexed(filters.search):
-        return False
+        return None
     most = lists.NARROW_SEARCH_ROWS_MAX
-    return len((await rows.execute(lists.matches(filters.search, most + 1))).all()) <= most
+    found = list((await rows.execute(lists.matches(filters.search, most + 1))).scalars())
+    return found if len(found) <= most else None
 
 
 def _known(found: Listing | None, listing: int) -> Listing:

@@ -77,19 +77,19 @@ def ids(
     descending: bool,
     offset: int = 0,
     limit: int | None = None,
-    narrow: bool = False,
+    among: Sequence[int] | None = None,
 ) -> Select[Any] | CompoundSelect[Any]:
-    """The numbers of the listings that fit, in order. `narrow`: the search is known to find few."""
+    """The numbers of the listings that fit, in order. `among`: the few that the search is known to find."""
     keys = _KEYS[sort]
     turned = descending or sort is Sort.DEFAULT
     name = _index_along(filters) if sort is Sort.DEFAULT or filters.link is not None else None
     name = name or f"listings_by_{sort}"
-    if narrow:
+    if among is not None:
         name = ""
 
     def half(archived: bool, *columns: Any) -> Select[Any]:
         rows = _along(select(*columns), name).where(listings.c.is_archived.is_(archived))
-        return rows.where(*_conditions(filters))
+        return rows.where(*_conditions(filters, among))
 
     if len(within) == 1:
         one = half(within[0], listings.c.id).order_by(*(key.desc() if turned else key for key in keys))
@@ -142,13 +142,15 @@ def _choices(rows: Any, filters: Filters) -> Iterator[ColumnElement[bool]]:
             yield rows.c[name].in_(sorted(words)) if len(words) > 1 else rows.c[name] == next(iter(words))
 
 
-def _conditions(filters: Filters) -> Iterator[ColumnElement[bool]]:
+def _conditions(filters: Filters, among: Sequence[int] | None = None) -> Iterator[ColumnElement[bool]]:
     yield from _choices(listings, filters)
     for name in _ALONG:
         wanted = getattr(filters, name)
         if wanted is not None:
             yield listings.c[name] == wanted
-    if filters.search is not None:
+    if among is not None:
+        yield listings.c.id.in_(among)
+    elif filters.search is not None:
         yield _finds(filters.search)
 
 

@@ -237,7 +237,18 @@ async def test_a_link_is_looked_up(records: Records) -> None:
 async def test_a_search_asks_the_index_of_texts(records: Records) -> None:
     filters = Filters(search="march")
     async with records.read() as tx:
-        for narrow in (False, True):
-            steps = await plan(tx, lists.ids(filters, Sort.NAME, (False,), descending=False, narrow=narrow))
+        for query in (
+            lists.count(filters, (False,)),
+            lists.matches("march", 10),
+            lists.ids(filters, Sort.NAME, (False,), descending=False),
+        ):
+            steps = await plan(tx, query)
             assert any("listings_text VIRTUAL TABLE INDEX" in step for step in steps), steps
             assert not any("SCAN listings" in step and "VIRTUAL" not in step for step in steps), steps
+
+
+async def test_the_few_that_a_search_finds_are_looked_up(records: Records) -> None:
+    filters = Filters(search="march", statuses=frozenset({Status.LIVE}))
+    async with records.read() as tx:
+        steps = await plan(tx, lists.ids(filters, Sort.NAME, (False,), descending=False, among=[1, 2]))
+    assert steps[0] == "SEARCH listings USING INTEGER PRIMARY KEY (rowid=?)"
