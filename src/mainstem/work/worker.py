@@ -1,7 +1,8 @@
 """Doing tasks: as many at once as each kind allows, held while they run, tried again, and given up in the end."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,8 +106,14 @@ class Worker:
             doing = {one for one in doing if not one.done()}
 
     async def _lease(self, kind: str, count: int) -> list[Task]:
+        leasing = asyncio.ensure_future(self._queue.lease([kind], lease_s=self._lease_s, count=count))
         try:
-            return await self._queue.lease([kind], lease_s=self._lease_s, count=count)
+            return await asyncio.shield(leasing)
+        except asyncio.CancelledError:
+            with suppress(MainstemError):
+                for task in await leasing:
+                    await self._give_back(task)
+            raise
         except Unavailable as error:
             logger.warning("no tasks can be had", kind=kind, error=str(error))
             await asyncio.sleep(_PAUSE_S)
@@ -117,7 +124,8 @@ class Worker:
     async def _see_to(self, handler: Handler, task: Task, held: Held) -> None:
         try:
             if task.spent:
-                await self._give_up(handler, task, f"Whoever worked on it died, {task.attempts_max} times.")
+                error = f"Whoever worked on it died, {task.attempts_max} times."
+                await _undisturbed(self._give_up(handler, task, error))
             else:
                 await self._attempt(handler, task, held)
         except LeaseLost:
@@ -125,6 +133,8 @@ class Worker:
         except Unavailable as error:
             # Its lease runs out, and then it is tried again.
             logger.warning("task left alone", kind=task.kind, key=task.key, error=str(error))
+        except Exception:  # giving up failed: the others go on
+            logger.exception("task left alone", kind=task.kind, key=task.key)
 
     async def _attempt(self, handler: Handler, task: Task, held: Held) -> None:
         try:
@@ -136,10 +146,10 @@ class Worker:
                 await self._give_back(task)
             raise
         except MainstemError as error:
-            await self._failed(handler, task, str(error))
+            await _undisturbed(self._failed(handler, task, str(error)))
         except Exception as error:  # whatever is wrong with one task, the others go on
             logger.exception("task failed", kind=task.kind, key=task.key, attempt=task.attempt)
-            await self._failed(handler, task, f"{type(error).__name__}: {error}")
+            await _undisturbed(self._failed(handler, task, f"{type(error).__name__}: {error}"))
 
     async def _failed(self, handler: Handler, task: Task, error: str) -> None:
         logger.warning("attempt failed", kind=task.kind, key=task.key, attempt=task.attempt, error=error)
@@ -188,3 +198,14 @@ class Worker:
                 if one.task.id not in mine and not one.doing.done() and not one.held.lost.is_set():
                     one.held.lost.set()
                     loop.call_later(LOST_GRACE_S, one.doing.cancel)
+
+
+async def _undisturbed(work: Coroutine[None, None, None]) -> None:
+    """Do this to its end, also when cancelled meanwhile: what has come of a task is worth the moment that it takes to
+    write it down."""
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        raise

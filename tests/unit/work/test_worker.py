@@ -243,3 +243,32 @@ async def test_a_worker_that_ends_gives_back_what_it_holds(queue: Queue) -> None
 
     (task,) = await queue.lease(["bake"], lease_s=15)
     assert (task.key, task.attempt) == ("bread", 1)
+
+
+async def test_one_that_cannot_be_given_up_keeps_no_other_from_being_done(queue: Queue) -> None:
+    class Clumsy(Baker):
+        async def give_up(self, tx: AsyncConnection, task: Task, error: str) -> None:
+            raise RuntimeError
+
+    async def recipe(task: Task, held: Held) -> None:
+        if task.key == "bad":
+            raise RuntimeError
+
+    await put(queue, "bad", attempts_max=1)
+    await put(queue, "good")
+    baker = Clumsy(queue, recipe)
+    async with working(baker):
+        await emptied(queue, left=1)
+
+    assert baker.begun == ["bad", "good"]
+
+
+async def test_a_worker_that_ends_while_it_leases_keeps_nothing(queue: Queue) -> None:
+    """Wherever in its turn it is cancelled."""
+    for delay_s in (0, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005):
+        await put(queue, f"bread {delay_s}")
+        baker = Baker(queue)
+        async with working(baker):
+            await asyncio.sleep(delay_s)
+
+        assert (await queue.figures()).get("bake") is None or (await queue.figures())["bake"].leased == 0
