@@ -72,6 +72,28 @@ def test_adding_an_account_prints_its_number_and_name(shell: Shell) -> None:
     assert (account["id"], account["name"], account["email"], account["admin"]) == (9, "bob", "bob@example.org", False)
 
 
+@pytest.mark.parametrize(
+    ("options", "role"),
+    [([], "editor"), (["--role", "default"], "default"), (["--role", "admin"], "admin"), (["--admin"], "admin")],
+)
+def test_an_account_is_an_editors_unless_something_else_is_said(shell: Shell, options: list[str], role: str) -> None:
+    assert shell.ask("user", "add", "alice", *options)["role"] == role
+
+
+def test_accounts_for_programs_come_with_passwords(shell: Shell) -> None:
+    """Those that usually keep the catalogue, or others; each password is shown this once."""
+    shell.run("user", "add", "root", "--admin")
+    usual = shell.ask("user", "service")
+    status, printed = shell.run("user", "service", "Wall@example.com")
+
+    assert [one["email"].partition("@")[0] for one in usual] == ["livestream-monitor", "livesheet-updater"]
+    assert {one["role"] for one in usual} == {"editor"}
+    assert len({one["password"] for one in usual}) == 2
+    assert (status, printed.splitlines()[1].split()[1]) == (0, "wall@example.com")
+    assert shell.run("user", "service")[0] == 2
+    assert "taken" in shell.error
+
+
 def test_an_account_begins_with_a_user_key_and_may_get_others(shell: Shell) -> None:
     """Each is shown once, and ends by its name."""
     first = shell.ask("user", "add", "alice")["user_key"]
