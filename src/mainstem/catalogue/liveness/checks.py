@@ -81,8 +81,8 @@ class Checks:
     async def exchange(self, found: Sequence[Found], room: int) -> list[DueCheck]:
         """Keep what was found, and take up to `room` listings that are due, the longest overdue first.
 
-        Writes nothing when there is neither. Found of a listing that is no longer ours (it was deleted, its link
-        changed, the lease was over) is dropped.
+        Writes nothing when there is neither. Found of a listing that is no longer ours (it was deleted or
+        archived, its link changed, the lease was over) is dropped.
         """
         if not found and (room == 0 or not await self._anything_due()):
             return []
@@ -124,7 +124,7 @@ class Checks:
         announcements: list[Announcement] = []
         for row in rows:
             one = by_id[row.id]
-            if row.check_lease != one.due.lease:
+            if row.is_archived or row.check_lease != one.due.lease:
                 continue
             change = after_check(row, one.verdict, one.at_us)
             next_us = one.at_us + int(self._pause_s(change, one.verdict) * SECOND_US)
@@ -164,7 +164,10 @@ class Change(NamedTuple):
 
 def after_check(row: Any, verdict: Verdict, at_us: int) -> Change:
     """A listing after a check at `at_us`. Pure."""
-    before = Standing(Result(row.status), row.offline_streak)
+    status = Result(row.status)
+    # Offlines that were believed are spent when somebody else has said something since.
+    spent = status is not Result.OFFLINE and row.offline_streak >= OFFLINES_NEEDED
+    before = Standing(status, 0 if spent else row.offline_streak)
     after = decide(before, verdict)
     is_live = verdict.result is Result.LIVE
     begins = is_live and before.status is not Result.LIVE
@@ -190,6 +193,7 @@ def _announcements(row: Any, change: Change, found: Found) -> list[Announcement]
     checked: dict[str, object] = {
         "result": change.check_result,
         "reason": change.check_reason,
+        "confidence": found.verdict.confidence,
         "status": change.status,
         "live_seconds": live_seconds(row, found),
     }
@@ -217,6 +221,7 @@ _BEFORE = select(
     listings.c.status,
     listings.c.offline_streak,
     listings.c.check_lease,
+    listings.c.is_archived,
     listings.c.started_us,
     listings.c.ended_us,
     listings.c.last_checked_us,

@@ -1,6 +1,7 @@
 """Media by their own address: playlists whose end moves on, and sound or picture that keeps coming."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -131,6 +132,9 @@ def _playlist_in(answer: Answer) -> MediaPlaylist | Pointer:
     return parse_playlist(answer.text())
 
 
+_TRACE = re.compile(r"hls (-?\d{1,20}) (\d{1,20}) (\d{1,20}) (\d{1,20})", re.ASCII)
+
+
 class _Trace(NamedTuple):
     """Where a playlist stood, and since when we know it there."""
 
@@ -143,8 +147,8 @@ class _Trace(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> "_Trace | None":
-        words = (text or "").split(" ")
-        if len(words) != 5 or words[0] != "hls":
+        found = _TRACE.fullmatch(text or "")
+        if found is None:
             return None
-        number, parts, mark, since_us = map(int, words[1:])
+        number, parts, mark, since_us = map(int, found.groups())
         return cls(Position(number, parts, mark), since_us)

@@ -157,6 +157,6 @@ def _number(text: str) -> float:
 def _time_us(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * SECOND_US
+    except (ValueError, OverflowError):
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * SECOND_US

@@ -67,7 +67,7 @@ class Verdict(msgspec.Struct, frozen=True):
     explicit: bool = False
     """The far side said so in as many words: one such Offline is enough."""
     confidence: float = 1.0
-    """From 0 to 1: how far the evidence is to be trusted. Nothing but readers of the answer look at it."""
+    """From 0 to 1: how far the evidence is to be trusted. It is told with the check, and decides nothing."""
     trace: str | None = None
     """Where the medium stood, for the next check to compare with; at most 512 characters."""
     retry_s: float | None = None

@@ -231,6 +231,7 @@ async def test_every_check_is_told_and_every_change_beside_it(
         "by": None,
         "result": "unknown",
         "reason": "challenge_page",
+        "confidence": 0,
         "status": "live",
         "live_seconds": 0,
     }
@@ -298,3 +299,30 @@ async def test_the_figures_tell_whether_checkers_keep_up(records: Records, check
     }
     assert figures["listings"] == {("live",): 1, ("offline",): 0, ("unknown",): 4}
     assert figures["listings_due"] == {(): 3}
+
+
+async def test_what_is_archived_meanwhile_stays_as_it_is(records: Records, checks: Checks, clock: FixedClock) -> None:
+    (listing,) = await add_listings(records, [LINK])
+    (due,) = await checks.exchange([], room=1)
+    async with records.begin() as tx:
+        await tx.execute(update(listings).where(listings.c.id == listing).values(is_archived=True))
+
+    await checks.exchange([Found(due, SEEN, clock())], room=0)
+
+    assert (await row_of(records, listing)).status == "unknown"
+
+
+async def test_offlines_from_before_somebody_said_live_are_spent(
+    records: Records, checks: Checks, clock: FixedClock
+) -> None:
+    """A client that knows better is not overruled by one Offline."""
+    (listing,) = await add_listings(records, [LINK])
+    await check(checks, clock, QUIET)
+    clock.advance(CONFIRM_S)
+    await check(checks, clock, QUIET)
+    async with records.begin() as tx:
+        await tx.execute(update(listings).where(listings.c.id == listing).values(status="live"))
+    clock.advance(500)
+    await check(checks, clock, QUIET)
+
+    assert (await row_of(records, listing)).status == "live"
