@@ -1,6 +1,7 @@
 """stream-server: sending a file, and the job that becomes of it."""
 
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
@@ -318,3 +319,17 @@ def test_dates_may_be_rusts_for_everybody(tmp_path_factory: pytest.TempPathFacto
         assert client.get(f"/v1/stream/job/{job}").json()["created_at"].startswith("SystemTime {")
         usual = client.get(f"/v1/stream/job/{job}", params={"dates": "rfc3339"}).json()
         assert usual["created_at"].endswith("Z")
+
+
+def test_a_server_that_stops_lets_those_go_who_follow(tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = tmp_path_factory.mktemp("stopped") / "data"
+    with serving(data, shutdown_timeout_s=20) as server, server.client(None) as client:
+        job = submit(client)
+        followed = events(client, job)
+        assert next(followed)[1]["status"] == "Pending"
+        began = time.monotonic()
+
+        assert server.stop() == 0
+
+        assert list(followed) == []
+        assert time.monotonic() - began < 10

@@ -155,6 +155,14 @@ def test_a_file_that_stops_coming_is_given_up(small: Server) -> None:
     assert left_behind(small) == []
 
 
+def test_a_client_that_goes_away_leaves_nothing(small: Server) -> None:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as connection:
+        connection.sendall(head(100_000) + PART + b"RIFF" + b"x" * 50_000)
+    with small.client(None) as client:
+        while left_behind(small):  # ends with the test's own time limit
+            client.get("/v1/stream/jobs")
+
+
 def test_a_form_of_too_many_parts_is_refused(small: Server) -> None:
     fields = {f"field{number}": "x" for number in range(50)}
     with small.client(None) as client:
