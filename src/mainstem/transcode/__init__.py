@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mainstem.transcode.audio import Codec, Container, Loudness, Media, Rung, Segment
     from mainstem.transcode.inheritance import hand_over_jobs
+    from mainstem.transcode.intake import Upload
     from mainstem.transcode.model import (
         BlobRef,
         Job,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     )
     from mainstem.transcode.run import KIND, AttemptFailed, Limits, TranscodeHandler
     from mainstem.transcode.states import state_of
-    from mainstem.transcode.transcodes import Transcodes, Upload
+    from mainstem.transcode.transcodes import Transcodes
 
 __all__ = [
     "CHECKSUMS",
@@ -90,6 +91,7 @@ __all__ = [
 _PLACES = {
     "audio": ("Codec", "Container", "Loudness", "Media", "Rung", "Segment"),
     "inheritance": ("hand_over_jobs",),
+    "intake": ("Upload",),
     "model": (
         "BlobRef",
         "Job",
@@ -122,7 +124,7 @@ _PLACES = {
     ),
     "run": ("KIND", "AttemptFailed", "Limits", "TranscodeHandler"),
     "states": ("state_of",),
-    "transcodes": ("Transcodes", "Upload"),
+    "transcodes": ("Transcodes",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 

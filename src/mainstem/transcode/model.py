@@ -31,6 +31,10 @@ class JobState(StrEnum):
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
+OPEN_STATES = tuple(state for state in JobState if not state.final)
+FINAL_STATES = tuple(state for state in JobState if state.final)
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody wants made of a file. What is None follows from the profile or the file."""
 

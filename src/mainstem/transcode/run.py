@@ -28,7 +28,7 @@ from mainstem.telemetry import get_logger
 from mainstem.transcode import places
 from mainstem.transcode.child import COVER_FILE, WAVEFORM_FILE, Broken, Done, Message, Spec, Told, Written, file_name
 from mainstem.transcode.children import Child, running
-from mainstem.transcode.model import Job, JobState
+from mainstem.transcode.model import OPEN_STATES, Job, JobState
 from mainstem.transcode.rows import encoded, job_of, told_of
 from mainstem.transcode.sandbox import Allowance
 from mainstem.transcode.tables import jobs, segments
@@ -251,8 +251,7 @@ async def _announce(tx: AsyncConnection, queue: Queue, job: Job) -> None:
 
 
 def _alive(job_id: str) -> Any:
-    states = (JobState.PENDING, JobState.PROCESSING)
-    return and_(jobs.c.id == job_id, jobs.c.state.in_(states), jobs.c.removed_us.is_(None))
+    return and_(jobs.c.id == job_id, jobs.c.state.in_(OPEN_STATES), jobs.c.removed_us.is_(None))
 
 
 def _mine(job_id: str, run: int) -> Any:

@@ -47,7 +47,7 @@ jobs = Table(
     Index("transcode_jobs_by_owner", "owner", "number"),
     Index("transcode_jobs_by_track", "track_id", "number"),
     Index("transcode_jobs_by_state", "state", "completed_us"),
-    Index("transcode_jobs_untidy", "completed_us", sqlite_where=text("NOT tidy AND completed_us IS NOT NULL")),
+    Index("transcode_jobs_untidy", "completed_us", sqlite_where=text("tidy = 0 AND completed_us IS NOT NULL")),
     sqlite_autoincrement=True,
 )
 

@@ -1,10 +1,7 @@
 """The verbs on jobs: sending a file, looking how it goes, ending it, and reading what was made."""
 
 import asyncio
-import errno
 import hashlib
-import os
-import tempfile
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
@@ -13,119 +10,51 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mainstem.clock import SECOND_US, Clock
+from mainstem.clock import Clock
 from mainstem.errors import Invalid, NotFound, Unavailable
 from mainstem.identity import Principal
 from mainstem.storage import Blobs, Records
-from mainstem.telemetry import get_logger
 from mainstem.transcode import hls, places
-from mainstem.transcode.audio import Media, Rung, Segment
-from mainstem.transcode.child import COVER_FILE, WAVEFORM_FILE, Broken, Found, Spec, file_name
-from mainstem.transcode.children import running
+from mainstem.transcode.audio import Rung, Segment
+from mainstem.transcode.child import COVER_FILE, WAVEFORM_FILE, file_name
+from mainstem.transcode.intake import Upload, probe
 from mainstem.transcode.model import (
+    OPEN_STATES,
     BlobRef,
     Job,
     JobNotFound,
     JobPage,
     JobState,
     MediaGrant,
-    NotAudio,
     NotFinished,
     Order,
     OutputNotFound,
     Playlist,
     Progress,
     QueueFull,
-    TooLarge,
 )
 from mainstem.transcode.orders import track_of
 from mainstem.transcode.plan import plan
+from mainstem.transcode.retention import Retention
 from mainstem.transcode.rows import encoded, job_of, segment_of
 from mainstem.transcode.run import ATTEMPTS_MAX, KIND, Limits, end
-from mainstem.transcode.sandbox import Allowance
 from mainstem.transcode.tables import jobs, segments
 from mainstem.work import Queue
-
-logger = get_logger("mainstem.transcode")
 
 type Who = Principal | MediaGrant | None
 """Who asks: somebody, the holder of a link to one job's media, or None, whoever it is, where nobody has to sign in."""
 
 JOBS_PAGE_MAX = 1_000
 
-_PROBE_S = 10.0
 _PROBES = 4
-_PROBE_ALLOWANCE = Allowance(memory_bytes=1 << 30, cpu_s=int(_PROBE_S), file_bytes=0, files=32)
-_UPLOAD_BUFFER_BYTES = 1 << 20
 _VIEWS_MAX = 256
 _CACHE_BYTES = 64 << 20
 _CACHED_BYTES_MAX = 8 << 20
 _FOLLOW_EVERY_S = 0.25
 _AT_HAND_S = 0.25
-_SETTLED_S = 60.0
-_ABANDONED_S = 3_600.0
-_SWEEP_COUNT = 100
-
-
-class Upload:
-    """A file that arrives: written to disk, counted and hashed. End it by `Transcodes.accept` or `abort`."""
-
-    def __init__(self, filename: str, folder: Path, bytes_max: int, disk_free_bytes_min: int) -> None:
-        self.filename = filename
-        self.size = 0
-        self._bytes_max = bytes_max
-        self._disk_free_bytes_min = disk_free_bytes_min
-        self._file = tempfile.NamedTemporaryFile(prefix="upload-", dir=folder, delete=False)  # noqa: SIM115
-        self._hash = hashlib.sha256()
-        self._buffer = bytearray()
-
-    @property
-    def path(self) -> Path:
-        return Path(self._file.name)
-
-    async def write(self, chunk: bytes) -> None:
-        """The next bytes of it. Raises TooLarge as soon as there are too many, Unavailable when the disk takes none."""
-        self.size += len(chunk)
-        if self.size > self._bytes_max:
-            await self.abort()
-            raise TooLarge(f"The file is larger than the {self._bytes_max} bytes that are taken.")
-        self._buffer += chunk
-        if len(self._buffer) >= _UPLOAD_BUFFER_BYTES:
-            await self._flush()
-
-    async def finish(self) -> bytes:
-        """All has come; its SHA-256. The file is closed, and still where it was."""
-        await self._flush()
-        await asyncio.to_thread(self._file.close)
-        return self._hash.digest()
-
-    async def abort(self) -> None:
-        """Nothing of it is kept. Again, or after it was accepted: nothing happens."""
-        self._buffer.clear()
-        await asyncio.to_thread(self._discard)
-
-    async def _flush(self) -> None:
-        buffer, self._buffer = self._buffer, bytearray()
-        try:
-            await asyncio.to_thread(self._write, buffer)
-        except OSError as error:
-            await self.abort()
-            raise Unavailable(f"The file cannot be kept: {error.strerror}.") from error
-
-    def _write(self, buffer: bytearray) -> None:
-        status = os.statvfs(self.path.parent)
-        if status.f_bavail * status.f_frsize < self._disk_free_bytes_min + len(buffer):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._hash.update(buffer)
-        self._file.write(buffer)
-        self._file.flush()
-
-    def _discard(self) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
 
 
 class _View:
@@ -171,12 +100,11 @@ class Transcodes:
         self._scratch = scratch
         self._bytes_max = bytes_max
         self._waiting_max = waiting_max
-        self._keep_us = int(keep_days * 86_400 * SECOND_US)
         self._limits = limits
         self._probing = asyncio.Semaphore(_PROBES)
         self._views: OrderedDict[str, _View] = OrderedDict()
         self._cache = _Cache()
-        self._searched_us: int | None = None
+        self._retention = Retention(records, blobs, clock, keep_days)
 
     # Sending a file
 
@@ -195,7 +123,8 @@ class Transcodes:
         try:
             await self._check_room()
             digest = await upload.finish()
-            media = await self._probe(upload)
+            async with self._probing:
+                media = await probe(upload.path, upload.size, self._limits)
             job_id = str(uuid.uuid4())
             row = {
                 "id": job_id,
@@ -232,31 +161,9 @@ class Transcodes:
 
     async def _check_room(self) -> None:
         async with self._records.read() as rows:
-            open_jobs = await rows.scalar(select(func.count()).where(jobs.c.state.in_(_OPEN)))
+            open_jobs = await rows.scalar(select(func.count()).where(jobs.c.state.in_(OPEN_STATES)))
         if (open_jobs or 0) >= self._waiting_max:
             raise QueueFull(f"{open_jobs} jobs wait already: send it later.", retry_after_s=30)
-
-    async def _probe(self, upload: Upload) -> Media:
-        if not upload.size:
-            raise NotAudio("The file is empty.")
-        spec = Spec(source=str(upload.path), duration_max_s=self._limits.duration_max_s, allowance=_PROBE_ALLOWANCE)
-        async with self._probing:
-            try:
-                async with asyncio.timeout(_PROBE_S), running(spec) as child:
-                    last = await child.last()
-            except TimeoutError:
-                last = None
-        match last:
-            case Found():
-                media = last.media
-            case Broken():
-                raise NotAudio(last.message)
-            case _:
-                logger.warning("probe died", bytes=upload.size)
-                raise NotAudio("The file cannot be read: it takes too long, or too much memory.")
-        if media.duration_s is not None and media.duration_s > self._limits.duration_max_s:
-            raise NotAudio(f"It lasts longer than the {self._limits.duration_max_s:g} s that are taken.")
-        return media
 
     # Looking how it goes
 
@@ -329,6 +236,10 @@ class Transcodes:
             await tx.execute(update(jobs).where(jobs.c.id == job_id).values(removed_us=now_us, tidy=False))
         self._views.pop(job_id, None)
         return None
+
+    async def sweep(self) -> None:
+        """Remove jobs past their time, and files that nobody needs any more. Cheap when there are none."""
+        await self._retention.sweep()
 
     # Reading what was made
 
@@ -462,66 +373,6 @@ class Transcodes:
             self._views.popitem(last=False)
         return view
 
-    # Clearing away
-
-    async def sweep(self) -> None:
-        """Remove jobs past their time, and files that nobody needs any more. Cheap when there are none."""
-        now_us = self._clock()
-        await self._retire(now_us)
-        await self._tidy(now_us)
-        if self._searched_us is None or now_us - self._searched_us > 86_400 * SECOND_US:
-            self._searched_us = now_us
-            await self._search(now_us)
-
-    async def _retire(self, now_us: int) -> None:
-        if not self._keep_us:
-            return
-        old = and_(
-            jobs.c.state.not_in(_OPEN), jobs.c.completed_us < now_us - self._keep_us, jobs.c.removed_us.is_(None)
-        )
-        async with self._records.read() as rows:
-            if await rows.scalar(select(jobs.c.number).where(old).limit(1)) is None:
-                return
-        async with self._records.begin() as tx:
-            await tx.execute(update(jobs).where(old).values(removed_us=now_us, tidy=False))
-
-    async def _tidy(self, now_us: int) -> None:
-        """Of final jobs only the published run stays, of removed ones nothing. Those that ended just now are left
-        alone: a child may still be dying."""
-        settled = and_(jobs.c.tidy.is_(False), jobs.c.completed_us < now_us - int(_SETTLED_S * SECOND_US))
-        async with self._records.read() as rows:
-            untidy = (await rows.execute(select(jobs).where(settled).limit(_SWEEP_COUNT))).all()
-        for row in untidy:
-            published = row.removed_us is None and row.state == JobState.COMPLETED
-            kept = places.output(row.id, row.run, "") if published else None
-            async for name in self._blobs.list(places.folder(row.id)):
-                if kept is None or not name.startswith(kept):
-                    await self._blobs.delete(name)
-            async with self._records.begin() as tx:
-                if row.removed_us is None:
-                    unchanged = and_(jobs.c.number == row.number, jobs.c.removed_us.is_(None))
-                    await tx.execute(update(jobs).where(unchanged).values(tidy=True))
-                else:
-                    await tx.execute(delete(jobs).where(jobs.c.number == row.number))
-
-    async def _search(self, now_us: int) -> None:
-        """Delete files of jobs that are not there at all: a crash came between a file and its row."""
-        unknown: set[str] = set()
-        known: set[str] = set()
-        async for name in self._blobs.list(places.ROOT):
-            belongs = places.run_of(name)
-            if belongs is None or belongs[0] in known:
-                continue
-            if belongs[0] not in unknown:
-                async with self._records.read() as rows:
-                    there = await rows.scalar(select(jobs.c.number).where(jobs.c.id == belongs[0]))
-                (unknown if there is None else known).add(belongs[0])
-                if there is not None:
-                    continue
-            info = await self._blobs.info(name)
-            if info is not None and info.modified_us < now_us - int(_ABANDONED_S * SECOND_US):
-                await self._blobs.delete(name)
-
 
 class _Cache:
     """The bytes of blobs that never change, those asked for last."""
@@ -544,9 +395,6 @@ class _Cache:
         while self._size > _CACHE_BYTES:
             _, gone = self._kept.popitem(last=False)
             self._size -= len(gone)
-
-
-_OPEN = (JobState.PENDING, JobState.PROCESSING)
 
 
 def _there(job_id: str) -> ColumnElement[bool]:

@@ -41,7 +41,7 @@ def upgrade() -> None:
         "transcode_jobs_untidy",
         "transcode_jobs",
         ["completed_us"],
-        sqlite_where=sa.text("NOT tidy AND completed_us IS NOT NULL"),
+        sqlite_where=sa.text("tidy = 0 AND completed_us IS NOT NULL"),
     )
     op.create_table(
         "transcode_segments",
