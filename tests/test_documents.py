@@ -20,6 +20,7 @@ PAGES = [
     "docs/how-to/send-events.md",
     "docs/how-to/query-and-aggregate.md",
     "docs/how-to/manage-keys.md",
+    "docs/how-to/keep-a-catalogue-of-live-streams.md",
 ]
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the documents speak of curl, which is not here")
