@@ -529,6 +529,21 @@ def test_what_another_process_changes_is_told_as_well(server: Server, ada: Perso
     assert told["stream"]["is_pinned"] is True
 
 
+def test_nonsense_in_the_log_holds_nothing_up(server: Server, ada: Person, admin: Person) -> None:
+    """An administrator may write into the topic that tells of changes; what cannot be read is passed over."""
+    number = row(ada)
+    events = [
+        {"event_type": "listing.updated", "timestamp": "2025-01-01T00:00:00Z", "data": data}
+        for data in ({"x": 1}, {"id": "x"}, {"id": number, "changes": 5}, {"id": 1 << 70}, {"id": -1})
+    ]
+    with a_window(admin) as window, server.client() as operator:
+        batch = {"stream_id": "mainstem.listings", "events": events}
+        assert operator.post("/v2/ingest/batch", json=batch).status_code == 200
+        ada.api.patch(f"/streams/{number}", json={"title": "After it"})
+        assert window.next("cell_updated", field="title", value="After it")["stream_id"] == number
+    assert ada.api.get(f"/streams/{number}/analytics").status_code == 200
+
+
 def test_nothing_is_told_of_a_channel_that_was_left(ada: Person, admin: Person) -> None:
     """The other subscription of the same connection goes on."""
     with a_window(admin, SHEET, EVENTS) as window:

@@ -109,8 +109,8 @@ class Cable:
             news = await self._news.get()
             try:
                 await self._hand_out(news)
-            except MainstemError as error:
-                logger.warning("news could not be told", reason=error.message)
+            except Exception:  # one piece of news that cannot be told must not keep back the others
+                logger.exception("news could not be told")
 
     async def serve(self, call: Call, socket: Socket) -> None:
         """One connection, from welcome to the end. Raises ClientGone."""
