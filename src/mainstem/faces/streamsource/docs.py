@@ -8,6 +8,7 @@ from mainstem.http import Answer, Call, Face, Reply, Route, openapi
 
 _YAML = "application/yaml"
 _PATH = "/swagger/v1/swagger.yaml"
+_SCHEMES = {"bearer": {"type": "http", "scheme": "bearer", "description": "A token from signing in, or an API key"}}
 TAG = "Documentation"
 
 
@@ -16,7 +17,8 @@ def routes(face: Face, version: str) -> list[Route]:
 
     async def document(call: Call) -> Answer:
         # JSON is YAML (YAML 1.2, section 1.3).
-        return Answer(body=msgspec.json.format(msgspec.json.encode(openapi(face, version)), indent=2), media_type=_YAML)
+        text = msgspec.json.encode(openapi(face, version, _SCHEMES))
+        return Answer(body=msgspec.json.format(text, indent=2), media_type=_YAML)
 
     return [
         Route(
