@@ -9,7 +9,7 @@ import email.utils
 import math
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import httptools
 import msgspec
@@ -82,18 +82,27 @@ class Fetcher:
     """Asks HTTP servers."""
 
     def __init__(
-        self, dialer: Dialer, hosts: Hosts, *, timeout_s: float = 10.0, body_bytes_max: int = BODY_BYTES_MAX
+        self,
+        dialer: Dialer,
+        hosts: Hosts,
+        *,
+        timeout_s: float = 10.0,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        is_refusal: Callable[[Answer], bool] = lambda answer: False,
     ) -> None:
+        """`is_refusal` knows answers in good order by which a host means to be left alone."""
         self._dialer = dialer
         self._hosts = hosts
         self._timeout_s = timeout_s
         self._body_bytes_max = body_bytes_max
+        self._is_refusal = is_refusal
 
     async def get(self, target: Target, accept: str = "*/*") -> Answer:
         """The answer to a GET, after at most 5 redirects and 10 s, not counting the wait for the host's turn.
 
         Raises Unreachable: BAD_LINK, FORBIDDEN_ADDRESS, NAME_NOT_FOUND, NOT_REACHED, TLS_FAILED, TIMED_OUT, REDIRECTS,
-        BROKEN_ANSWER, HOST_BUSY, HOST_RESTS. A host that fails so, or answers 429 or 5xx, is reported as unwell.
+        BROKEN_ANSWER, HOST_BUSY, HOST_RESTS. A host that fails so, or answers 429, 5xx or with a refusal, is reported
+        as unwell.
         """
         remaining_s = self._timeout_s
         for _ in range(REDIRECTS_MAX + 1):
@@ -118,7 +127,7 @@ class Fetcher:
             if error.reason is not Reason.FORBIDDEN_ADDRESS:
                 self._hosts.failed(target.host)
             raise
-        if answer.status == 429 or answer.status >= 500:
+        if answer.status == 429 or answer.status >= 500 or self._is_refusal(answer):
             self._hosts.failed(target.host, retry_after_s(answer))
         else:
             self._hosts.worked(target.host)

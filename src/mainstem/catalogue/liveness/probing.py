@@ -114,8 +114,6 @@ class Prober:
             if step.target == target != answer.target and not moved and _asks_elsewhere(adapter, answer.target):
                 return await self._platform(adapter, answer.target, moved=True)
             verdict = read(answer, step)
-            if verdict.reason is Reason.CHALLENGE:
-                self._hosts.failed(answer.target.host)  # it wants less of us, and would only challenge again
             if verdict.result is not Result.UNKNOWN:
                 return verdict
         if steps and verdict.reason in _WORTH_A_SECOND_OPINION:

@@ -15,6 +15,7 @@ from mainstem.catalogue.liveness.fetch import Fetcher
 from mainstem.catalogue.liveness.hosts import Hosts
 from mainstem.catalogue.liveness.libraries import PlatformLibrary, installed
 from mainstem.catalogue.liveness.own import OwnStreams
+from mainstem.catalogue.liveness.pages import is_challenge
 from mainstem.catalogue.liveness.probing import Prober
 from mainstem.clock import Clock
 from mainstem.storage import Records
@@ -41,7 +42,8 @@ async def open_prober(
     system = SystemResolver()
     guard = AddressGuard(resolver or system, allow_private=options.check_allow_private)
     dialer, hosts, decoder = Dialer(guard), Hosts(), Decoder()
-    fetcher = Fetcher(dialer, hosts, timeout_s=options.check_timeout_seconds)
+    # Whoever challenges wants less of us, and would only challenge again.
+    fetcher = Fetcher(dialer, hosts, timeout_s=options.check_timeout_seconds, is_refusal=is_challenge)
     libraries = [PlatformLibrary(name) for name in installed()]
     try:
         yield Prober(

@@ -193,3 +193,13 @@ async def test_a_short_link_is_asked_where_it_leads(
         verdict = await prober.check(far.url(asked, host))
 
     assert (verdict.result, verdict.reason) == (Result.LIVE, Reason.SAYS_LIVE)
+
+
+async def test_a_host_that_keeps_challenging_is_left_alone(clock: FixedClock, far: FarSide) -> None:
+    """Although its answers are in good order as far as HTTP goes."""
+    far.says("/a", page("<script>window._wafchallengeid='x'</script>"))
+    async with open_prober(CheckerOptions(check_allow_private=True), NoOwnStreams(), clock, loopback) as prober:
+        reasons = [(await prober.check(far.url("/a"))).reason for _ in range(7)]
+
+    assert reasons == [Reason.CHALLENGE] * 5 + [Reason.HOST_RESTS] * 2
+    assert len(far.asked) == 5
