@@ -32,6 +32,7 @@ CHANNEL = "catalogue.sheet"
 _SWEEP_EVERY_S = 1.0
 _PEOPLE_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.5
+_CHECK_EVERY_S = 2.0
 _PAUSE_S = 1.0
 
 
@@ -258,6 +259,8 @@ class Sheet:
             try:
                 start = "latest"
                 await self._read(reader)
+            except NotFound:
+                start = "earliest"
             except MainstemError as error:
                 logger.warning("the sheet is not told what changes", reason=error.message)
                 await asyncio.sleep(_PAUSE_S)
@@ -265,8 +268,14 @@ class Sheet:
                 reader.close()
 
     async def _read(self, reader: Reader) -> None:
+        """Raises TopicNotFound when the topic was deleted; there will be another with the next change."""
         while True:
-            piece = await reader.next()
+            try:
+                async with asyncio.timeout(_CHECK_EVERY_S):
+                    piece = await reader.next()
+            except TimeoutError:
+                await self._following.check(OPERATOR, reader)
+                continue
             if piece is None or isinstance(piece, Skipped):
                 continue
             for text in piece.texts:

@@ -544,6 +544,18 @@ def test_nonsense_in_the_log_holds_nothing_up(server: Server, ada: Person, admin
     assert ada.api.get(f"/streams/{number}/analytics").status_code == 200
 
 
+def test_the_sheet_goes_on_when_the_log_of_changes_is_deleted(server: Server, ada: Person) -> None:
+    """The next change makes it anew, and is told."""
+    number = row(ada)
+    with a_window(ada) as window, server.client() as operator:
+        ada.api.patch(f"/streams/{number}", json={"title": "Before"})
+        window.next("cell_updated", value="Before")
+        gone = operator.delete("/v2/streams/mainstem.listings", params={"confirm": "mainstem.listings"})
+        assert gone.status_code == 204
+        ada.api.patch(f"/streams/{number}", json={"title": "After"})
+        window.next("cell_updated", value="After")
+
+
 def test_nothing_is_told_of_a_channel_that_was_left(ada: Person, admin: Person) -> None:
     """The other subscription of the same connection goes on."""
     with a_window(admin, SHEET, EVENTS) as window:
