@@ -29,9 +29,16 @@ def node(script: str, *arguments: object, stdin: bytes = b"", timeout_s: float =
     return done.stdout
 
 
-@cache
 def modules() -> Path:
     """The folder of npm packages, as locked; installed by the first who asks."""
+    if complaint := _install():
+        pytest.skip(f"npm could not install the packages of tests/node: {complaint}")
+    return FOLDER / "node_modules"
+
+
+@cache
+def _install() -> str | None:
+    """What npm said when it failed; it is asked once a run."""
     lock = FOLDER / "package-lock.json"
     with (FOLDER / ".lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
@@ -39,8 +46,8 @@ def modules() -> Path:
             npm = _node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
             done = _run([_node(), npm, "ci"], cwd=FOLDER)
             if done.returncode:
-                pytest.skip(f"npm could not install the packages of tests/node: {done.stderr.decode()[-300:]}")
-    return FOLDER / "node_modules"
+                return done.stderr.decode()[-300:] or "nothing"
+    return None
 
 
 def strict_hls(playlists: Mapping[str, str]) -> dict[str, str]:
