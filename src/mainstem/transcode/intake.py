@@ -20,7 +20,7 @@ logger = get_logger("mainstem.transcode")
 
 PROBE_S = 10.0
 
-_ALLOWANCE = Allowance(memory_bytes=1 << 30, cpu_s=int(PROBE_S), file_bytes=0, files=32)
+_ALLOWANCE = Allowance(memory_bytes=1 << 30, cpu_s=int(PROBE_S), file_bytes=64 << 10, files=32)
 _BUFFER_BYTES = 1 << 20
 
 
@@ -90,6 +90,8 @@ async def probe(path: Path, size: int, limits: Limits) -> Media:
     try:
         async with asyncio.timeout(PROBE_S), running(spec) as child:
             last = await child.last()
+            if last is None:
+                logger.warning("probe died", bytes=size, status=await child.status(), said=child.said())
     except TimeoutError:
         last = None
     match last:
@@ -98,7 +100,6 @@ async def probe(path: Path, size: int, limits: Limits) -> Media:
         case Broken():
             raise NotAudio(last.message)
         case _:
-            logger.warning("probe died", bytes=size)
             raise NotAudio("The file cannot be read: it takes too long, or too much memory.")
     if media.duration_s is not None and media.duration_s > limits.duration_max_s:
         raise NotAudio(f"It lasts longer than the {limits.duration_max_s:g} s that are taken.")

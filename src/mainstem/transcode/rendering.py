@@ -36,9 +36,9 @@ def render(source: Path, order: Order, folder: Path, limits: Limits | None = Non
     folder.mkdir(parents=True)
     allowance = Allowance(memory_bytes=limits.memory_bytes, cpu_s=int(limits.timeout_s), file_bytes=1 << 30)
     spec = Spec(source=str(source.absolute()), duration_max_s=limits.duration_max_s, allowance=allowance)
-    found = asyncio.run(_run(spec))[-1]
+    (found,) = asyncio.run(_run(spec))
     if not isinstance(found, Found):
-        raise NotAudio(found.message if isinstance(found, Broken) else "The probe died.")
+        raise NotAudio(found.message if isinstance(found, Broken) else "The probe found nothing.")
     rungs = plan(found.media, order)
     made = msgspec.structs.replace(
         spec,
@@ -50,7 +50,7 @@ def render(source: Path, order: Order, folder: Path, limits: Limits | None = Non
     told = asyncio.run(_run(made))
     done = told[-1]
     if not isinstance(done, Done):
-        raise AttemptFailed(done.message if isinstance(done, Broken) else "The child died.")
+        raise AttemptFailed(done.message if isinstance(done, Broken) else "The child ended early.")
     segments: list[list[Segment]] = [[] for _ in rungs]
     for message in told:
         if isinstance(message, Written):
@@ -64,4 +64,7 @@ def render(source: Path, order: Order, folder: Path, limits: Limits | None = Non
 
 async def _run(spec: Spec) -> list[Message]:
     async with running(spec) as child:
-        return [message async for messages in child.messages() for message in messages]
+        told = [message async for messages in child.messages() for message in messages]
+        if not told or not isinstance(told[-1], Found | Done | Broken):
+            raise AttemptFailed(f"The child died ({await child.status()}): {child.said()}")
+        return told
