@@ -75,16 +75,10 @@ class Imports:
         created: list[Listing] = []
         refused: list[Refused] = []
         for batch in batched(enumerate(changes), _ROWS_AT_ONCE):
-            made: list[Listing] = []
             async with self._records.begin() as tx:
-                for index, row in batch:
-                    try:
-                        if row is None:
-                            raise InvalidFields([("stream", "must be an object")])
-                        made.append(await self._listings.add(tx, principal, row))
-                    except InvalidFields as error:
-                        refused.append(Refused(index, error.sentences))
+                made, wrong = await self._listings.add_many(tx, principal, batch)
             created += made
+            refused += [Refused(index, error.sentences) for index, error in wrong]
         return Imported(created, refused)
 
     async def from_streamwall(

@@ -213,6 +213,27 @@ class Listings:
         require_maker(principal)
         return await self._insert(tx, principal.account, principal.account, changes)
 
+    async def add_many(
+        self, tx: AsyncConnection, principal: Principal, rows: Iterable[tuple[int, ListingChanges | None]]
+    ) -> tuple[list[Listing], list[tuple[int, InvalidFields]]]:
+        """`add` for numbered rows, each by itself; those made, and what is wrong with the others. None is no row."""
+        require_maker(principal)
+        made: list[int] = []
+        events: list[Announcement] = []
+        refused: list[tuple[int, InvalidFields]] = []
+        for number, changes in rows:
+            try:
+                if changes is None:
+                    raise InvalidFields([("stream", "must be an object")])
+                listing, told_of_it = await self._put(tx, principal.account, principal.account, changes)
+            except InvalidFields as error:
+                refused.append((number, error))
+            else:
+                made.append(listing)
+                events += told_of_it
+        await tell(tx, self._queue, events)
+        return await read_listings(tx, made), refused
+
     async def change(
         self, tx: AsyncConnection, principal: Principal, before: Listing | None, listing: int, changes: ListingChanges
     ) -> Listing:
@@ -231,6 +252,14 @@ class Listings:
         return (await self._directory.account(account)).email
 
     async def _insert(self, tx: AsyncConnection, by: AccountId, owner: AccountId, changes: ListingChanges) -> Listing:
+        listing, events = await self._put(tx, by, owner, changes)
+        await tell(tx, self._queue, events)
+        return _known(await read_listing(tx, listing), listing)
+
+    async def _put(
+        self, tx: AsyncConnection, by: AccountId, owner: AccountId, changes: ListingChanges
+    ) -> tuple[ListingId, list[Announcement]]:
+        """Make a listing, and leave it to the caller to tell of it."""
         _check(changes, is_new=True)
         now_us = self._clock()
         values = rules.new_values(changes, await self._email(owner), now_us)
@@ -241,9 +270,8 @@ class Listings:
         row = await tx.execute(insert(listings).values(values).returning(listings.c.id))
         listing = ListingId(row.scalar_one())
         facts = {name: value for name, value in told(values).items() if value is not None}
-        events = [announcement("created", listing, by, now_us, {"changes": facts})]
-        await tell(tx, self._queue, [*events, *_meanings(listing, by, None, values, now_us)])
-        return _known(await read_listing(tx, listing), listing)
+        created = announcement("created", listing, by, now_us, {"changes": facts})
+        return listing, [created, *_meanings(listing, by, None, values, now_us)]
 
     async def _update(
         self, tx: AsyncConnection, by: AccountId | None, before: Listing, values: rules.Values, now_us: int

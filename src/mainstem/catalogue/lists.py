@@ -55,6 +55,8 @@ def halves(filters: Filters, *, sees_archive: bool) -> Halves:
 
 def fits_nothing(filters: Filters) -> bool:
     """Whether a filter asks for something that there cannot be."""
+    if "\0" in (filters.search or ""):  # no text has it
+        return True
     chosen = (filters.statuses, filters.platforms, filters.orientations, filters.kinds)
     return any(words is not None and not words for words in chosen)
 

@@ -85,6 +85,9 @@ def _other_problems(changes: ListingChanges) -> Iterator[tuple[str, str]]:
         given = getattr(changes, field)
         if given is not UNSET and len(given or "") > characters_max:
             yield field, _too_long(characters_max)
+    for field in ("source", *_TEXTS):
+        if "\0" in (getattr(changes, field) or ""):  # databases end a text there
+            yield field, "is invalid"
     for field in changes.unreadable:
         yield field, "is invalid"
 

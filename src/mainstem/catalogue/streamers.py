@@ -1,11 +1,11 @@
 """The verbs of streamers: who is behind listings, and by which accounts he is known on platforms."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, literal, null, select, union_all, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_leave
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -242,14 +242,11 @@ async def assign(tx: AsyncConnection, listing: dict[str, Any], now_us: int) -> S
     known_as = channel_in(listing["link"]) or (name if is_channel_name(name) else None)
     if platform is Platform.OTHER:
         platform = None
-    streamer = await _by_account(tx, platform, [known_as, name]) if platform else None
-    if streamer is None:
-        streamer = await tx.scalar(select(streamers.c.id).where(streamers.c.name_folded == name))
-    if streamer is None:
-        streamer = await _make(tx, listing, name, now_us)
-    if platform is not None and known_as is not None:
-        await _add_account(tx, StreamerId(streamer), platform, known_as, now_us)
-    return StreamerId(streamer)
+    found = (await tx.execute(_fitting(platform, known_as, name))).first()
+    streamer = StreamerId(await _make(tx, listing, name, now_us) if found is None else found.streamer)
+    if platform is not None and known_as is not None and (found is None or found.username != known_as):
+        await _add_account(tx, streamer, platform, known_as, now_us)
+    return streamer
 
 
 async def owner_of(tx: AsyncConnection, streamer: int) -> AccountId:
@@ -260,16 +257,17 @@ async def owner_of(tx: AsyncConnection, streamer: int) -> AccountId:
     return AccountId(owner)
 
 
-async def _by_account(tx: AsyncConnection, platform: Platform, names: Iterable[str | None]) -> int | None:
-    for name in names:
-        if name is not None:
-            known = select(streamer_accounts.c.streamer).where(
-                streamer_accounts.c.platform == platform, streamer_accounts.c.username == name
-            )
-            streamer: int | None = await tx.scalar(known.order_by(streamer_accounts.c.streamer).limit(1))
-            if streamer is not None:
-                return streamer
-    return None
+def _fitting(platform: Platform | None, known_as: str | None, name: str) -> Select[Any]:
+    """Streamers that may be meant, best first, each with the account that says so, if one does."""
+    named = select(streamers.c.id.label("streamer"), null().label("username"), literal(2).label("place"))
+    queries = [named.where(streamers.c.name_folded == name)]
+    for place, username in enumerate((known_as, name)):
+        if platform is not None and username is not None:
+            accounts = streamer_accounts.c
+            known = select(accounts.streamer, accounts.username, literal(place))
+            queries.append(known.where(accounts.platform == platform, accounts.username == username))
+    fitting = union_all(*queries).subquery()
+    return select(fitting.c.streamer, fitting.c.username).order_by(fitting.c.place, fitting.c.streamer).limit(1)
 
 
 async def _make(tx: AsyncConnection, listing: dict[str, Any], name: str, now_us: int) -> int:

@@ -361,6 +361,12 @@ def test_a_link_finds_its_stream_or_none(ada: Person) -> None:
     assert ids(got(ada.api.get("/streams", params={"search": link.upper()}))) == [made["id"]]
 
 
+@pytest.mark.parametrize("text", ["a\0b", "***", '"', "'", "%_%", "NEAR(", '"a" OR "b"', "-", "é" * 3_000, "😀", " "])
+def test_a_search_for_anything_is_answered(ada: Person, text: str) -> None:
+    found = got(ada.api.get("/streams", params={"search": text}))
+    assert all(text.lower() in str(stream).lower() for stream in found["streams"]) or not text.strip()
+
+
 def test_an_owner_that_nobody_is_is_not_found(ada: Person) -> None:
     for number in ("999999", "abc", "0"):
         assert error_of(ada.api.get("/streams", params={"user_id": number}), 404) == "Record not found"

@@ -92,6 +92,12 @@ def test_an_update_is_held_to_what_it_says_alone() -> None:
     assert sentences(is_new=False, unreadable=("started_at",)) == ["Started at is invalid"]
 
 
+@pytest.mark.parametrize("field", ["source", "title", "notes", "city", "state", "posted_by"])
+def test_a_text_has_no_zero_in_it(field: str) -> None:
+    message = f"{field.replace('_', ' ').capitalize()} is invalid"
+    assert sentences(is_new=False, **{field: "a\0b"}) == [message]
+
+
 # A new listing
 
 
