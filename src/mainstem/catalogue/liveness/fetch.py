@@ -108,7 +108,7 @@ class Fetcher:
         for _ in range(REDIRECTS_MAX + 1):
             if target.scheme not in {"http", "https"}:
                 raise Unreachable(Reason.BAD_LINK, f"{target.scheme} is not asked by HTTP")
-            async with self._hosts.turn(target.host):
+            async with self._hosts.turn(target.authority):
                 began = time.monotonic()
                 answer = await self._ask(target, accept, remaining_s)
                 remaining_s -= time.monotonic() - began
@@ -125,12 +125,12 @@ class Fetcher:
             answer = await self._exchange(target, accept, timeout_s)
         except Unreachable as error:
             if error.reason is not Reason.FORBIDDEN_ADDRESS:
-                self._hosts.failed(target.host)
+                self._hosts.failed(target.authority)
             raise
         if answer.status == 429 or answer.status >= 500 or self._is_refusal(answer):
-            self._hosts.failed(target.host, retry_after_s(answer))
+            self._hosts.failed(target.authority, retry_after_s(answer))
         else:
-            self._hosts.worked(target.host)
+            self._hosts.worked(target.authority)
         return answer
 
     async def _exchange(self, target: Target, accept: str, timeout_s: float) -> Answer:

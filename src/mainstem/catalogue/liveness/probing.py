@@ -76,10 +76,10 @@ class Prober:
         if own is not None:
             return own
         if target.scheme in {"rtmp", "rtmps"}:
-            async with self._hosts.turn(target.host):
+            async with self._hosts.turn(target.authority):
                 return await self._noted(target, rtmp.check(self._dialer, target, self._timeout_s))
         if target.scheme in {"rtsp", "rtsps"}:
-            async with self._hosts.turn(target.host):
+            async with self._hosts.turn(target.authority):
                 return await self._noted(target, rtsp.check(self._dialer, target, self._timeout_s))
         adapter = adapter_for(target)
         if adapter is not None:
@@ -97,9 +97,9 @@ class Prober:
             verdict = await checking
         except Unreachable as error:
             if error.reason is not Reason.FORBIDDEN_ADDRESS:
-                self._hosts.failed(target.host)
+                self._hosts.failed(target.authority)
             raise
-        self._hosts.worked(target.host)
+        self._hosts.worked(target.authority)
         return verdict
 
     async def _platform(self, adapter: Adapter, target: Target, *, moved: bool = False) -> Verdict:

@@ -242,3 +242,14 @@ async def test_a_host_says_itself_for_how_long(fetcher: Fetcher, far: FarSide) -
 
     assert rests.value.reason is Reason.HOST_RESTS
     assert rests.value.retry_s == pytest.approx(77)
+
+
+async def test_another_port_is_another_host(fetcher: Fetcher, far: FarSide) -> None:
+    """One broken camera behind an address does not silence the others."""
+    far.says("/", page("hello"))
+    async with listening(hang_up) as broken:
+        for _ in range(6):
+            with pytest.raises(Unreachable):
+                await fetcher.get(target_of(f"http://127.0.0.1:{broken}/"))
+
+    assert (await fetcher.get(target_of(far.url("/")))).text() == "hello"
