@@ -230,8 +230,9 @@ class Transcodes:
         async with self._records.begin() as tx:
             row = await _row(tx, principal, job_id)
             now_us = self._clock()
+            # That of a failed job may lie parked.
+            await self._queue.cancel(tx, KIND, job_id)
             if not JobState(row.state).final:
-                await self._queue.cancel(tx, KIND, job_id)
                 return await end(tx, self._queue, job_id, JobState.CANCELLED, now_us)
             await tx.execute(update(jobs).where(jobs.c.id == job_id).values(removed_us=now_us, tidy=False))
         self._views.pop(job_id, None)
