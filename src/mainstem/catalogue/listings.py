@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, insert, literal_column, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.catalogue import lists, rules
@@ -396,6 +396,10 @@ def _may_be_over(now_us: int, window_us: int) -> ColumnElement[bool]:
     # Literals, for SQLite compares the conditions of an index with what is written, not with what is bound.
     unchecked = in_use & (listings.c.status != literal_column("'live'")) & (listings.c.last_checked_us < before_us)
     gone = in_use & (listings.c.status == literal_column("'offline'")) & (listings.c.last_live_us < before_us)
-    candidates = select(listings.c.id).where(unchecked).union(select(listings.c.id).where(gone))
+    rows = select(listings.c.id)
+    candidates = union(
+        rows.with_hint(listings, "INDEXED BY listings_to_archive", "sqlite").where(unchecked),
+        rows.with_hint(listings, "INDEXED BY listings_gone", "sqlite").where(gone),
+    )
     was_kept = listings.c.unarchived_us.is_not(None) & (listings.c.unarchived_us >= before_us)
     return listings.c.id.in_(candidates) & ~was_kept
