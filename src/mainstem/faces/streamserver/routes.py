@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import cached_property, partial
 from typing import Annotated, Any
 
@@ -171,18 +172,19 @@ class StreamServer:
         fields: dict[str, str] = {}
         upload = None
         try:
-            async for part in form_parts(call, self._file_bytes_max + _FORM_BYTES):
-                if part.name == "file":
-                    if upload is not None:
-                        raise Invalid("The form has two fields named file: send one file a request", field="file")
-                    order_of(fields)  # what can be told now need not wait for the file
-                    upload = self._transcodes.upload(part.filename or "")
-                    async for chunk in part.chunks():
-                        await upload.write(chunk)
-                elif part.name in fields:
-                    raise Invalid(f"The form has two fields named {part.name}", field=part.name)
-                elif part.name in ORDER_FIELDS:
-                    fields[part.name] = await part.text()
+            async with aclosing(form_parts(call, self._file_bytes_max + _FORM_BYTES)) as parts:
+                async for part in parts:
+                    if part.name == "file":
+                        if upload is not None:
+                            raise Invalid("The form has two fields named file: send one file a request", field="file")
+                        order_of(fields)  # what can be told now need not wait for the file
+                        upload = self._transcodes.upload(part.filename or "")
+                        async for chunk in part.chunks():
+                            await upload.write(chunk)
+                    elif part.name in fields:
+                        raise Invalid(f"The form has two fields named {part.name}", field=part.name)
+                    elif part.name in ORDER_FIELDS:
+                        fields[part.name] = await part.text()
             if upload is None:
                 raise Invalid("The form has no field named file, with the audio in it", field="file")
             return await self._transcodes.accept(call.principal, upload, order_of(fields))
