@@ -63,10 +63,7 @@ _NEWS_MAX = 10_000
 _SENT_WITHIN_S = 30.0
 _GOODBYE_S = 2.0
 
-EDITABLE = frozenset(
-    {"title", "source", "link", "city", "state", "platform", "status", "orientation", "kind", "started_at", "ended_at"}
-    | {"notes"}
-)
+EDITABLE = frozenset("title source link city state platform status orientation kind started_at ended_at notes".split())
 _CELL = re.compile(r"stream_([0-9]{1,18})_([a-z_]+)", re.ASCII)
 _COLOURS = ("#FF6B6B", "#4ECDC4", "#45B7D1", "#FFA07A", "#98D8C8", "#F7DC6F", "#BB8FCE", "#85C1E2")
 _COOKIE = "jwt_token"
@@ -119,6 +116,9 @@ class Cable:
             require_reader(principal)
         except (Unauthenticated, Denied):
             await socket.send(actioncable.disconnect("unauthorized", reconnect=False).decode())
+            return
+        except Unavailable:
+            await socket.send(actioncable.disconnect("server_restart", reconnect=True).decode())
             return
         connection = _Connection(self, socket)
         with self._sessions.stay(principal, lambda: self._authenticate(call), connection.end) as session:
@@ -334,7 +334,12 @@ class _Connection:
         self.send(actioncable.confirm(identifier))
         self.subscriptions[identifier] = channel
         if channel == SHEET:
-            for locked in await self._sheet.enter(self.window, self._session.principal):
+            try:
+                held = await self._sheet.enter(self.window, self._session.principal)
+            except MainstemError as error:  # the account has just gone, or nothing can be read now
+                self.end(error)
+                return
+            for locked in held:
                 self._tell(identifier, *_sheet_messages(locked, None))
 
     async def _unsubscribe(self, identifier: str) -> None:
