@@ -63,7 +63,22 @@ _NEWS_MAX = 10_000
 _SENT_WITHIN_S = 30.0
 _GOODBYE_S = 2.0
 
-EDITABLE = frozenset("title source link city state platform status orientation kind started_at ended_at notes".split())
+EDITABLE = frozenset(
+    {
+        "title",
+        "source",
+        "link",
+        "city",
+        "state",
+        "platform",
+        "status",
+        "orientation",
+        "kind",
+        "started_at",
+        "ended_at",
+        "notes",
+    }
+)
 _CELL = re.compile(r"stream_([0-9]{1,18})_([a-z_]+)", re.ASCII)
 _COLOURS = ("#FF6B6B", "#4ECDC4", "#45B7D1", "#FFA07A", "#98D8C8", "#F7DC6F", "#BB8FCE", "#85C1E2")
 _COOKIE = "jwt_token"
