@@ -1,8 +1,10 @@
 """Many streams at once: import, and export as JSON or CSV."""
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from itertools import batched
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -38,6 +40,7 @@ from mainstem.ids import AccountId
 IMPORT_BYTES_MAX = 16 << 20
 
 CSV = "text/csv"
+_OFF_LOOP_STREAMS = 500
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -102,9 +105,19 @@ class _Transfer:
             total=len(rows),
             failed=len(imported.refused),
             errors=[ImportError(refused.index, refused.errors) for refused in imported.refused],
-            streams=await views_of(self._context, imported.created, call.caller),
+            streams=await self._stream_views(call, imported.created),
         )
+        if len(answer.streams) > _OFF_LOOP_STREAMS:
+            return await asyncio.to_thread(json_answer, answer)
         return json_answer(answer)
+
+    async def _stream_views(self, call: Call, made: Sequence[Listing]) -> list[StreamOut]:
+        """Some at a time, so that others are answered in between."""
+        views: list[StreamOut] = []
+        for some in batched(made, _OFF_LOOP_STREAMS):
+            views += await views_of(self._context, some, call.caller)
+            await asyncio.sleep(0)
+        return views
 
     async def export(self, call: Call) -> Answer:
         await self._context.flags.require(EXPORT, call.caller)
