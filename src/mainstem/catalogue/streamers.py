@@ -315,6 +315,8 @@ def _problems(changes: StreamerChanges, *, is_new: bool) -> Iterator[tuple[str, 
         given = getattr(changes, field)
         if given is not UNSET and len(given or "") > characters_max:
             yield field, f"is too long (maximum is {characters_max} characters)"
+        if given is not UNSET and "\0" in (given or ""):
+            yield field, "is invalid"
 
 
 def _account_values(change: AccountChanges, before: StreamerAccount | None) -> dict[str, Any]:
