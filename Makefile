@@ -68,7 +68,7 @@ soak: $(developing) ## Load all doors at once for ten minutes and look that noth
 nightly: soak crash ## What takes too long for every commit: the soak and the thousand kills
 
 .PHONY: bench
-bench: $(benchmarking) ## Measure against Redis, NATS and PostgreSQL; writes benchmarks/RESULTS.md (16 minutes)
+bench: $(benchmarking) ## Measure beside Redis, NATS, PostgreSQL, ffmpeg, nginx and FastAPI; writes benchmarks/RESULTS*.md (25 minutes)
 	$(python) -m benchmarks
 
 .PHONY: bench-quick

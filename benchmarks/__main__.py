@@ -73,12 +73,10 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{terminal(rows)}\n")
-    text = report.text(rows, conditions, time.monotonic() - begin)
-    if options.quick or options.only:
-        print("\n".join(conditions.lines()))
-    else:
-        report.RESULTS.write_text(text)
-        print(f"Written to {report.RESULTS}.")
+    print("\n".join(conditions.lines()))
+    if not options.quick:
+        for path in report.keep(PROMISES, _chosen(options), rows, conditions, time.monotonic() - begin):
+            print(f"Written to {path}.")
     return 0 if whole else 1
 
 
@@ -86,7 +84,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the main ratios in under two minutes; writes no file")
     parser.add_argument("--full", action="store_true", help="P12 with 100 million events stored")
-    parser.add_argument("--only", metavar="P1,P2", help="only these promises; writes no file")
+    parser.add_argument(
+        "--only", metavar="P1,P2", help="only these promises; writes the files of whole suites: P, M, or L and C"
+    )
     parser.add_argument("--curves", action="store_true", help="how figures grow with events, streams, connections")
     parser.add_argument("--minutes", type=float, default=60, help="begin no further promise after so long")
     parser.add_argument("--folder", type=Path, help="where to put the data; default: the temporary folder")
