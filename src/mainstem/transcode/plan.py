@@ -89,7 +89,7 @@ def _rung(media: Media, codec: Codec, bitrate: int, rate_max: int) -> Rung:
             bitrate = min(bitrate, 6 * rate * channels)  # ISO 14496-3: 6,144 bits a channel in 1,024 samples
     origin_s = TS_ORIGIN_S if codec in (Codec.AAC, Codec.MP3) else 0.0
     return Rung(
-        name=f"{codec}-{bitrate // 1_000}",
+        name=f"{codec}-{bitrate / 1_000:g}",  # 64,001 is not the 64,000 of the ladder
         codec=codec,
         bitrate=bitrate,
         sample_rate=rate,
