@@ -1,6 +1,6 @@
 """What a file deserves."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mainstem.transcode import Codec, Container, Media, Order, Profile
@@ -47,6 +47,7 @@ def test_no_rung_has_more_channels_or_a_higher_rate_than_the_source(source: Medi
 
 @settings(deadline=None)
 @given(MEDIA, ORDERS)
+@example(media(lossless=False), Order(bitrate=64_001, ladder=True))
 def test_rungs_have_names_of_their_own_and_those_in_the_master_begin_together(source: Media, order: Order) -> None:
     rungs = plan(source, order)
 
