@@ -124,3 +124,15 @@ def test_the_player_page_begins_while_the_job_still_runs(
     assert client.get(f"/v1/stream/job/{job}").json()["status"] == "Processing"
     finished(client, job, timeout_s=120)
     assert page.complaints == []
+
+
+def test_the_player_page_has_the_loudness_as_soon_as_the_job_is_complete(
+    server: Server, client: httpx.Client, page: Page, tmp_path: Path
+) -> None:
+    """Nobody has to open the page again."""
+    job = submitted(client, sounds.wav(tmp_path / "long.wav", seconds=150), ladder="true")
+    page.open(f"{server.url}/v1/stream/job/{job}/player")
+    assert "LUFS" not in page.value("document.querySelector('.facts').textContent")
+    finished(client, job, timeout_s=120)
+    page.wait("document.querySelector('.facts').textContent.includes('LUFS')")
+    assert page.complaints == []

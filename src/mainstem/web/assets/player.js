@@ -117,6 +117,18 @@ async function showWaveform() {
   draw();
 }
 
+async function showFacts() {
+  // The page of a job that is complete has its picture and its loudness.
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const cover = page.querySelector(".cover");
+  if (cover) document.querySelector(".head").prepend(cover);
+  document.querySelector(".facts").replaceWith(page.querySelector(".facts"));
+  job.duration_s = JSON.parse(page.getElementById("job").textContent).duration_s;
+  draw();
+}
+
 // What people do
 
 function seek(seconds) {
@@ -182,6 +194,7 @@ function begin() {
     say("");
     if (!source) load(job.playlist);
     showWaveform();
+    showFacts();
   });
   for (const end of ["failed", "cancelled"]) {
     events.addEventListener(end, (event) => {
