@@ -124,6 +124,21 @@ def test_a_key_needs_the_scope(operator: httpx.Client, stranger: httpx.Client, j
     refused(stranger.get(f"/v1/stream/job/{job}", headers=bearer(key)), 403)
 
 
+def test_a_key_that_is_limited_to_some_topics_is_for_no_job(
+    operator: httpx.Client, stranger: httpx.Client, job: str
+) -> None:
+    """Not in a header and not in an address, whoever made it."""
+    assert operator.post("/v2/streams", json={"stream_id": "orders"}).status_code == 201
+    made = operator.post(
+        "/v2/keys", json={"name": "orders", "scopes": ["events:read", "events:write"], "streams": ["orders"]}
+    )
+    key = made.json()["key"]
+
+    refused(stranger.get(f"/v1/stream/job/{job}", headers=bearer(key)), 403)
+    refused(stranger.post("/v1/stream/transcode", files={"file": ("a.wav", TUNE)}, headers=bearer(key)), 403)
+    refused(stranger.get(f"/v1/stream/hls/{job}/index.m3u8", params={"token": key}), 403)
+
+
 # Whose it is
 
 
@@ -142,7 +157,12 @@ def test_a_job_is_seen_by_who_sent_it_and_by_administrators(operator: httpx.Clie
         f"{'0' * 8}-0000-4000-8000-{'0' * 12}", ""
     )
     refused(stranger.delete(path, headers=bob), 404)
-    refused(stranger.get(f"{path}/events", headers=bob), 404)
+    refused(stranger.post(f"{path}/link", headers=bob), 404)
+    about = [f"job/{sent}/{what}" for what in ("events", "waveform.json", "waveform.dat", "cover", "player")]
+    names = ("index.m3u8", "master.m3u8", "segment_00001.ts", "init.mp4", "aac-64k/index.m3u8", "aac-64k/init.mp4")
+    media = [f"{folder}/{sent}/{name}" for folder in ("hls", "live") for name in names]
+    for address in about + media:
+        refused(stranger.get(f"/v1/stream/{address}", headers=bob), 404)
     assert stranger.get("/v1/stream/jobs", headers=bob).json()["jobs"] == []
 
 

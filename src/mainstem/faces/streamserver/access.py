@@ -155,5 +155,8 @@ def _credential(call: Call) -> str | None:
 
 
 def _require(principal: Principal, scope: Scope) -> None:
+    """Raises Denied. Jobs belong to no topic, so a credential that is for some topics is for none of them."""
+    if principal.topics is not None:
+        raise Denied("This credential is limited to some topics: use one that is not")
     if scope not in principal.scopes:
         raise Denied(f"This credential lacks the scope `{scope.value}`: use one that has it", scope=scope.value)
