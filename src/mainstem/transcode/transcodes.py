@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mainstem.clock import Clock
 from mainstem.errors import Invalid, NotFound, Unavailable
 from mainstem.identity import Principal
+from mainstem.ids import AccountId
 from mainstem.storage import Blobs, Records
 from mainstem.transcode import hls, places
 from mainstem.transcode.audio import Rung, Segment
@@ -115,10 +116,10 @@ class Transcodes:
         except OSError as error:
             raise Unavailable(f"The file cannot be kept: {error.strerror}.") from error
 
-    async def accept(self, principal: Principal | None, upload: Upload, order: Order) -> Job:
+    async def accept(self, owner: AccountId | None, upload: Upload, order: Order) -> Job:
         """Make a job of a file that has come whole. On return it is on disk and will be done; else nothing is left.
 
-        Raises NotAudio, QueueFull, Unavailable.
+        `owner` None: the job is nobody's in particular. Raises NotAudio, QueueFull, Unavailable.
         """
         try:
             await self._check_room()
@@ -128,7 +129,7 @@ class Transcodes:
             job_id = str(uuid.uuid4())
             row = {
                 "id": job_id,
-                "owner": None if principal is None else principal.account,
+                "owner": owner,
                 "track_id": order.track_id or track_of(upload.filename) or job_id,
                 "state": JobState.PENDING,
                 "progress": 0.0,

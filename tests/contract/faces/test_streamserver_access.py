@@ -166,6 +166,30 @@ def test_a_job_is_seen_by_who_sent_it_and_by_administrators(operator: httpx.Clie
     assert stranger.get("/v1/stream/jobs", headers=bob).json()["jobs"] == []
 
 
+def test_an_upload_becomes_a_job_of_who_began_it(stranger: httpx.Client) -> None:
+    """Also when an administrator sends the last of it, or looks at one that is complete."""
+    ada, admin = bearer(platform_token()), bearer(platform_token(sub=44, roles=["Admin"], permissions=[]))
+    tus = {"Tus-Resumable": "1.0.0"}
+    begun = stranger.post("/v1/stream/uploads", headers={**ada, **tus, "Upload-Length": str(len(TUNE))})
+    piece = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+
+    last = stranger.patch(begun.headers["location"], content=TUNE, headers={**admin, **tus, **piece})
+
+    assert stranger.get(last.headers["location"], headers=ada).status_code == 200
+
+
+def test_an_upload_is_somebody_elses_on_every_route(stranger: httpx.Client) -> None:
+    ada, bob = bearer(platform_token()), {**bearer(platform_token(sub=43)), "Tus-Resumable": "1.0.0"}
+    part = {**ada, "Tus-Resumable": "1.0.0", "Upload-Length": "0", "Upload-Concat": "partial"}
+    address = stranger.post("/v1/stream/uploads", headers=part).headers["location"]
+    piece = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+
+    assert stranger.head(address, headers=bob).status_code == 404
+    refused(stranger.patch(address, content=b"", headers={**bob, **piece}), 404)
+    refused(stranger.delete(address, headers=bob), 404)
+    refused(stranger.post("/v1/stream/uploads", headers={**bob, "Upload-Concat": f"final;{address}"}), 404)
+
+
 # Links
 
 

@@ -132,6 +132,15 @@ def test_a_file_that_is_too_large_is_not_begun(transcoder: httpx.Client) -> None
     refused(transcoder.post("/v1/stream/uploads", headers=headers), 413)
 
 
+def test_a_file_of_unknown_length_that_gets_too_large_is_refused(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", max_file_size=1_000) as server, server.client(None) as client:
+        address = client.post("/v1/stream/uploads", headers=VERSION | {"Upload-Defer-Length": "1"}).headers["location"]
+
+        assert append(client, address, 0, bytes(1_000)).status_code == 204
+        refused(append(client, address, 1_000, b"x"), 413)
+        assert offset_of(client, address) == 1_000
+
+
 def test_a_file_that_is_no_audio_is_refused_when_it_is_there(transcoder: httpx.Client) -> None:
     address = begin(transcoder, 10, filename="a.wav")
 

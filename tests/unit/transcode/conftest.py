@@ -52,7 +52,7 @@ class Place:
         content = await asyncio.to_thread(file.read_bytes)
         for start in range(0, len(content), 100_000):
             await upload.write(content[start : start + 100_000])
-        return await self.transcodes.accept(principal, upload, order_of(fields))
+        return await self.transcodes.accept(None if principal is None else principal.account, upload, order_of(fields))
 
     async def until(self, job: Job, reached: Callable[[Progress], bool]) -> Job:
         """The job as soon as that is so; it fails when the job ends before."""

@@ -13,6 +13,7 @@ from mainstem.clock import SECOND_US, Clock
 from mainstem.errors import Denied, Unauthenticated
 from mainstem.http import Call
 from mainstem.identity import KEY_PREFIX, Directory, ForeignTokens, Principal, Scope
+from mainstem.ids import AccountId
 from mainstem.transcode import MediaGrant
 
 ISSUER, AUDIENCE = "veza-platform", "veza-services"
@@ -124,6 +125,11 @@ class Access:
 
     def _signature(self, job: str, expires_s: int) -> str:
         return hmac.new(self._key, f"{job}:{expires_s}".encode(), hashlib.sha256).hexdigest()
+
+
+def owner_of(call: Call) -> AccountId | None:
+    """Whose it is, what the caller sends; None: nobody's in particular."""
+    return None if call.principal is None else call.principal.account
 
 
 def reader(viewer: Viewer) -> Principal | None:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from mainstem.clock import SECOND_US, Clock, rfc3339
 from mainstem.errors import Exhausted, Invalid, MainstemError
 from mainstem.faces.streamserver import player, wire
-from mainstem.faces.streamserver.access import Access, MediaQuery, reader, with_query
+from mainstem.faces.streamserver.access import Access, MediaQuery, owner_of, reader, with_query
 from mainstem.faces.streamserver.progress import EVENT_STREAM, Follows
 from mainstem.faces.streamserver.uploads import ANSWER_HEADERS, REQUEST_HEADERS, RESUMABLE, TAG, Tus, tus_routes
 from mainstem.http import (
@@ -187,7 +187,7 @@ class StreamServer:
                         fields[part.name] = await part.text()
             if upload is None:
                 raise Invalid("The form has no field named file, with the audio in it", field="file")
-            return await self._transcodes.accept(call.principal, upload, order_of(fields))
+            return await self._transcodes.accept(owner_of(call), upload, order_of(fields))
         except BaseException:
             if upload is not None:
                 await upload.abort()

@@ -10,15 +10,15 @@ from email.utils import format_datetime
 from mainstem.clock import SECOND_US
 from mainstem.errors import Invalid
 from mainstem.faces.streamserver import wire
-from mainstem.faces.streamserver.access import Access
+from mainstem.faces.streamserver.access import Access, owner_of
 from mainstem.http import Answer, BodyTooLarge, Call, Header, Reply, Route
 from mainstem.identity import Scope
-from mainstem.ids import AccountId
 from mainstem.transcode import (
     CHECKSUMS,
     Checksum,
     Resumable,
     ResumableUploads,
+    TooLarge,
     Transcodes,
     order_of,
 )
@@ -103,13 +103,13 @@ class Tus:
         metadata = parse_metadata(call.headers.get("upload-metadata", ""))
         order_of(metadata)  # now, so that nobody sends a file for an order that cannot be
         if concat.startswith("final;"):
-            upload = await self._uploads.concatenate(_owner(call), self._parts(call, concat), metadata)
+            upload = await self._uploads.concatenate(owner_of(call), self._parts(call, concat), metadata)
         else:
             length = _number(call, "upload-length")
             if length is None and call.headers.get("upload-defer-length") != "1":
                 raise Invalid("Say in Upload-Length how long the upload is, or Upload-Defer-Length: 1")
             is_part = concat == "partial"
-            upload = await self._uploads.create(_owner(call), length, metadata, is_part=is_part)
+            upload = await self._uploads.create(owner_of(call), length, metadata, is_part=is_part)
         headers = [("location", f"{PATH}/{upload.id}")]
         async with self._uploads.held(upload.id):
             if call.media_type == BYTES:
@@ -165,35 +165,36 @@ class Tus:
     # What they do
 
     def _found(self, call: Call) -> Resumable:
+        return self._find(call, call.path("upload_id"))
+
+    def _find(self, call: Call, upload_id: str) -> Resumable:
         caller = self._access.caller(call)
 
         def may_see(upload: Resumable) -> bool:
             return caller is None or caller.is_admin or upload.owner == caller.account
 
-        return self._uploads.find(call.path("upload_id"), may_see)
+        return self._uploads.find(upload_id, may_see)
 
     def _parts(self, call: Call, concat: str) -> list[Resumable]:
         matches = [_ID.fullmatch(address) for address in concat.removeprefix("final;").split()]
-        caller = self._access.caller(call)
-
-        def may_see(upload: Resumable) -> bool:
-            return caller is None or caller.is_admin or upload.owner == caller.account
-
         if None in matches or not matches:
             raise Invalid("Upload-Concat names the parts by their addresses, with spaces between")
-        return [self._uploads.find(match[1], may_see) for match in matches if match is not None]
+        return [self._find(call, match[1]) for match in matches if match is not None]
 
     async def _append(self, call: Call, upload: Resumable, offset: int = 0) -> Resumable:
         left = (self._uploads.length_max if upload.length is None else upload.length) - upload.offset
         try:
             return await self._uploads.append(upload.id, offset, _chunks(call, left), _checksum(call))
         except BodyTooLarge as error:
+            if upload.length is None:
+                limit = self._uploads.length_max
+                raise TooLarge(f"The file is over the limit of {limit} bytes", limit_bytes=limit) from error
             raise Invalid("These are more bytes than the upload was to have") from error
 
     async def _facts(self, call: Call, upload: Resumable) -> list[tuple[str, str]]:
         """What every answer about an upload says; one that is complete becomes a job here, if it is none yet."""
         if upload.is_complete and not upload.is_part and upload.job is None:
-            upload = await self._complete(call, upload)
+            upload = await self._complete(upload)
         expires = datetime.fromtimestamp(self._uploads.expires_us(upload) // SECOND_US, UTC)
         headers = [
             ("upload-offset", str(upload.offset)),
@@ -206,14 +207,17 @@ class Tus:
         is_new = call.method == "POST" and "x-http-method-override" not in call.headers
         return [*headers, job] if is_new else [*headers, job, ("location", f"/v1/stream/job/{upload.job}")]
 
-    async def _complete(self, call: Call, upload: Resumable) -> Resumable:
-        """Hand the file on. When it is no good, the upload is over; when there is no room for now, it stays."""
+    async def _complete(self, upload: Resumable) -> Resumable:
+        """Make it a job of whoever began it, not of who sent the last of it.
+
+        When it is no good, the upload is over; when there is no room for now, it stays.
+        """
         filename = upload.metadata.get("filename") or upload.metadata.get("name") or ""
         intake = self._transcodes.upload(filename)
         try:
             async for chunk in self._uploads.content(upload.id):
                 await intake.write(chunk)
-            job = await self._transcodes.accept(call.principal, intake, order_of(upload.metadata))
+            job = await self._transcodes.accept(upload.owner, intake, order_of(upload.metadata))
         except Invalid:
             await intake.abort()
             await self._uploads.end(upload.id)
@@ -270,10 +274,6 @@ def _number(call: Call, name: str) -> int | None:
     if not _NUMBER.fullmatch(text.strip()):
         raise Invalid(f"{name.title()} is a whole number of bytes")
     return int(text)
-
-
-def _owner(call: Call) -> AccountId | None:
-    return None if call.principal is None else call.principal.account
 
 
 def _require_version(call: Call) -> None:
