@@ -1,96 +1,100 @@
 """The catalogue of what is live elsewhere: listings, streamers, places, and whether they are live now."""
 
-from mainstem.catalogue.feed import Edition, Feed
-from mainstem.catalogue.figures import Figures, ListingFigures
-from mainstem.catalogue.flags import (
-    ACTOR,
-    ANALYTICS,
-    BULK_IMPORT,
-    EXPORT,
-    LOCATION_VALIDATION,
-    MAINTENANCE,
-    TAGS,
-    Feature,
-    FeatureOff,
-    Flags,
-    Gate,
-    Group,
-)
-from mainstem.catalogue.ignore import BulkCreated, IgnoreChanges, IgnoreEntry, IgnoreLists, IgnoreType, InvalidEntry
-from mainstem.catalogue.importing import (
-    IMPORT_ROWS_MAX,
-    Imported,
-    Imports,
-    Refused,
-    StreamwallOutcome,
-    read_streamwall,
-)
-from mainstem.catalogue.inheritance import hand_over_catalogue
-from mainstem.catalogue.listings import Listings
-from mainstem.catalogue.liveness import (
-    CheckerOptions,
-    ListingsWatch,
-    NoOwnStreams,
-    OwnStreams,
-    Reason,
-    Result,
-    Target,
-    Verdict,
-    keep_checking,
-    open_prober,
-)
-from mainstem.catalogue.liveness.download import download
-from mainstem.catalogue.locks import Cell, CellLock, CellLocked, CellLocks, TooManyLocks
-from mainstem.catalogue.model import (
-    Choice,
-    Filters,
-    Kind,
-    Listing,
-    ListingChanges,
-    ListingId,
-    ListingNotFound,
-    Location,
-    LocationId,
-    NotAllowed,
-    Orientation,
-    Page,
-    PageRequest,
-    PlaceDraft,
-    Platform,
-    Sort,
-    Status,
-    StreamerId,
-    StreamerName,
-    StreamerNotFound,
-)
-from mainstem.catalogue.places import (
-    InvalidPlace,
-    PlaceChanges,
-    PlaceFilters,
-    PlaceInUse,
-    PlaceNotFound,
-    PlacePage,
-    Places,
-)
-from mainstem.catalogue.presence import Person, Presence, Present
-from mainstem.catalogue.rights import require_maker, require_reader
-from mainstem.catalogue.sheet import Came, Changed, Left, Locked, News, NotLocked, PeopleNow, Sheet, Unlocked
-from mainstem.catalogue.streamers import (
-    AccountChanges,
-    Streamer,
-    StreamerAccount,
-    StreamerChanges,
-    StreamerPage,
-    Streamers,
-)
-from mainstem.catalogue.timestamps import (
-    LinkDraft,
-    Timestamp,
-    TimestampChanges,
-    TimestampFilters,
-    TimestampLink,
-    Timestamps,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mainstem.catalogue.feed import Edition, Feed
+    from mainstem.catalogue.figures import Figures, ListingFigures
+    from mainstem.catalogue.flags import (
+        ACTOR,
+        ANALYTICS,
+        BULK_IMPORT,
+        EXPORT,
+        LOCATION_VALIDATION,
+        MAINTENANCE,
+        TAGS,
+        Feature,
+        FeatureOff,
+        Flags,
+        Gate,
+        Group,
+    )
+    from mainstem.catalogue.ignore import BulkCreated, IgnoreChanges, IgnoreEntry, IgnoreLists, IgnoreType, InvalidEntry
+    from mainstem.catalogue.importing import (
+        IMPORT_ROWS_MAX,
+        Imported,
+        Imports,
+        Refused,
+        StreamwallOutcome,
+        read_streamwall,
+    )
+    from mainstem.catalogue.inheritance import hand_over_catalogue
+    from mainstem.catalogue.listings import Listings
+    from mainstem.catalogue.liveness import (
+        CheckerOptions,
+        ListingsWatch,
+        NoOwnStreams,
+        OwnStreams,
+        Reason,
+        Result,
+        Target,
+        Verdict,
+        keep_checking,
+        open_prober,
+    )
+    from mainstem.catalogue.liveness.download import download
+    from mainstem.catalogue.locks import Cell, CellLock, CellLocked, CellLocks, TooManyLocks
+    from mainstem.catalogue.model import (
+        Choice,
+        Filters,
+        Kind,
+        Listing,
+        ListingChanges,
+        ListingId,
+        ListingNotFound,
+        Location,
+        LocationId,
+        NotAllowed,
+        Orientation,
+        Page,
+        PageRequest,
+        PlaceDraft,
+        Platform,
+        Sort,
+        Status,
+        StreamerId,
+        StreamerName,
+        StreamerNotFound,
+    )
+    from mainstem.catalogue.places import (
+        InvalidPlace,
+        PlaceChanges,
+        PlaceFilters,
+        PlaceInUse,
+        PlaceNotFound,
+        PlacePage,
+        Places,
+    )
+    from mainstem.catalogue.presence import Person, Presence, Present
+    from mainstem.catalogue.rights import require_maker, require_reader
+    from mainstem.catalogue.sheet import Came, Changed, Left, Locked, News, NotLocked, PeopleNow, Sheet, Unlocked
+    from mainstem.catalogue.streamers import (
+        AccountChanges,
+        Streamer,
+        StreamerAccount,
+        StreamerChanges,
+        StreamerPage,
+        Streamers,
+    )
+    from mainstem.catalogue.timestamps import (
+        LinkDraft,
+        Timestamp,
+        TimestampChanges,
+        TimestampFilters,
+        TimestampLink,
+        Timestamps,
+    )
 
 __all__ = [
     "ACTOR",
@@ -193,3 +197,122 @@ __all__ = [
     "require_maker",
     "require_reader",
 ]
+
+_PLACES = {
+    "mainstem.catalogue.feed": ("Edition", "Feed"),
+    "mainstem.catalogue.figures": ("Figures", "ListingFigures"),
+    "mainstem.catalogue.flags": (
+        "ACTOR",
+        "ANALYTICS",
+        "BULK_IMPORT",
+        "EXPORT",
+        "LOCATION_VALIDATION",
+        "MAINTENANCE",
+        "TAGS",
+        "Feature",
+        "FeatureOff",
+        "Flags",
+        "Gate",
+        "Group",
+    ),
+    "mainstem.catalogue.ignore": (
+        "BulkCreated",
+        "IgnoreChanges",
+        "IgnoreEntry",
+        "IgnoreLists",
+        "IgnoreType",
+        "InvalidEntry",
+    ),
+    "mainstem.catalogue.importing": (
+        "IMPORT_ROWS_MAX",
+        "Imported",
+        "Imports",
+        "Refused",
+        "StreamwallOutcome",
+        "read_streamwall",
+    ),
+    "mainstem.catalogue.inheritance": ("hand_over_catalogue",),
+    "mainstem.catalogue.listings": ("Listings",),
+    "mainstem.catalogue.liveness": (
+        "CheckerOptions",
+        "ListingsWatch",
+        "NoOwnStreams",
+        "OwnStreams",
+        "Reason",
+        "Result",
+        "Target",
+        "Verdict",
+        "keep_checking",
+        "open_prober",
+    ),
+    "mainstem.catalogue.liveness.download": ("download",),
+    "mainstem.catalogue.locks": ("Cell", "CellLock", "CellLocked", "CellLocks", "TooManyLocks"),
+    "mainstem.catalogue.model": (
+        "Choice",
+        "Filters",
+        "Kind",
+        "Listing",
+        "ListingChanges",
+        "ListingId",
+        "ListingNotFound",
+        "Location",
+        "LocationId",
+        "NotAllowed",
+        "Orientation",
+        "Page",
+        "PageRequest",
+        "PlaceDraft",
+        "Platform",
+        "Sort",
+        "Status",
+        "StreamerId",
+        "StreamerName",
+        "StreamerNotFound",
+    ),
+    "mainstem.catalogue.places": (
+        "InvalidPlace",
+        "PlaceChanges",
+        "PlaceFilters",
+        "PlaceInUse",
+        "PlaceNotFound",
+        "PlacePage",
+        "Places",
+    ),
+    "mainstem.catalogue.presence": ("Person", "Presence", "Present"),
+    "mainstem.catalogue.rights": ("require_maker", "require_reader"),
+    "mainstem.catalogue.sheet": (
+        "Came",
+        "Changed",
+        "Left",
+        "Locked",
+        "News",
+        "NotLocked",
+        "PeopleNow",
+        "Sheet",
+        "Unlocked",
+    ),
+    "mainstem.catalogue.streamers": (
+        "AccountChanges",
+        "Streamer",
+        "StreamerAccount",
+        "StreamerChanges",
+        "StreamerPage",
+        "Streamers",
+    ),
+    "mainstem.catalogue.timestamps": (
+        "LinkDraft",
+        "Timestamp",
+        "TimestampChanges",
+        "TimestampFilters",
+        "TimestampLink",
+        "Timestamps",
+    ),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    # A process that checks streams must not carry what follows the log.
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACE_OF[name]), name)

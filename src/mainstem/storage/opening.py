@@ -12,9 +12,7 @@ from pathlib import Path
 from mainstem.clock import Clock
 from mainstem.errors import Unavailable
 from mainstem.settings import Settings
-from mainstem.storage.embedded.analytics import DuckAnalytics
 from mainstem.storage.embedded.blobs import FolderBlobs
-from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
 from mainstem.storage.embedded.records import SqliteRecords
 from mainstem.storage.embedded.signals import LocalSignals
 from mainstem.storage.layout import Layout
@@ -50,6 +48,10 @@ async def open_storage(settings: Settings, clock: Clock) -> AsyncIterator[Storag
 
     Raises Unavailable while another server uses the folder.
     """
+    # Here, for processes that open a workplace alone must not carry these: they are half of such a process.
+    from mainstem.storage.embedded.analytics import DuckAnalytics
+    from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
+
     layout = Layout(settings.data)
     layout.make()
     log_options = {name: getattr(settings, name) for name in LogOptions.__struct_fields__}

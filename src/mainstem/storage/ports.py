@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from pathlib import Path as LocalPath
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
-import pyarrow as pa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.ids import TopicId
-from mainstem.storage.columns import Draft, Drafts, Row
+
+if TYPE_CHECKING:  # for those who open records and blobs alone
+    import pyarrow as pa
+
+    from mainstem.storage.columns import Draft, Drafts, Row
 
 type Path = tuple[str, ...]
 """A leaf inside an event: ("data", "user", "id") or ("metadata", "source"). Never empty, at least two names."""
@@ -127,7 +130,7 @@ class Snapshot(Protocol):
         """Those whose times overlap what was asked for, in sequence order."""
 
     @property
-    def live(self) -> pa.Table:
+    def live(self) -> "pa.Table":
         """The topic's events that are not sealed yet, in sequence order; columns as in SCHEMA."""
 
     @property
@@ -138,7 +141,7 @@ class Snapshot(Protocol):
     def next_seq(self) -> int:
         """Every event in it has a smaller sequence number, and no event that is missing from it has."""
 
-    def fetch(self, indexes: Sequence[int]) -> list[Row]:
+    def fetch(self, indexes: Sequence[int]) -> "list[Row]":
         """The events with these indexes, in the order asked, missing ones left out. Blocks: call it in a thread."""
 
     def close(self) -> None: ...
@@ -171,16 +174,16 @@ class Log(Protocol):
     One event loop owns a log: all methods but `Snapshot.fetch` are called on it.
     """
 
-    def submit(self, topic: TopicId, draft: Draft, dedupe_window_s: float, done: Done) -> None:
+    def submit(self, topic: TopicId, draft: "Draft", dedupe_window_s: float, done: Done) -> None:
         """Append one event. Everything submitted in one turn of the loop shares one sync."""
 
     def submit_many(
-        self, topic: TopicId, drafts: Drafts, dedupe_window_s: float, done: Done, note: Note | None = None
+        self, topic: TopicId, drafts: "Drafts", dedupe_window_s: float, done: Done, note: Note | None = None
     ) -> None:
         """Append many events of a topic: all or none. `done` gets Unavailable when the log refuses writes."""
 
     async def append(
-        self, topic: TopicId, drafts: Drafts, *, dedupe_window_s: float = 0, note: Note | None = None
+        self, topic: TopicId, drafts: "Drafts", *, dedupe_window_s: float = 0, note: Note | None = None
     ) -> Receipt:
         """Like `submit_many`, awaited. Raises Unavailable when nothing was written."""
 
@@ -199,7 +202,7 @@ class Log(Protocol):
         """The events acknowledged so far. `start_us` (inclusive) and `end_us` (exclusive) only leave out parts that
         cannot hold such events."""
 
-    async def read(self, topic: TopicId, first_idx: int, count: int) -> list[Row]:
+    async def read(self, topic: TopicId, first_idx: int, count: int) -> "list[Row]":
         """Up to `count` events in index order from `first_idx` on (at most 10,000); retained ones only."""
 
     def used(self, topic: TopicId, paths: Sequence[Path]) -> None:
@@ -247,7 +250,7 @@ class Analytics(Protocol):
         memory than there is.
         """
 
-    async def table(self, snapshot: Snapshot, sql: Sql, *, timeout_s: float) -> pa.Table:
+    async def table(self, snapshot: Snapshot, sql: Sql, *, timeout_s: float) -> "pa.Table":
         """The answer as Arrow columns, for many rows; raises as `run` does."""
 
 
