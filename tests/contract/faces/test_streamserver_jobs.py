@@ -104,6 +104,16 @@ def test_a_request_without_a_file_is_refused(idle: httpx.Client) -> None:
     refused(idle.post(path, files=two), 400)
 
 
+@pytest.mark.parametrize(("codecs", "status"), [(("aac", "mp3"), 400), (("aac", "aac"), 400), (("", "mp3"), 200)])
+def test_a_field_comes_once(idle: httpx.Client, codecs: tuple[str, str], status: int) -> None:
+    """Nobody can tell which of two was meant; but one that is empty is none."""
+    fields = [("codec", (None, codec.encode())) for codec in codecs]
+
+    response = idle.post("/v1/stream/transcode", files=[*fields, ("file", ("tune.wav", TUNE))])
+
+    assert response.status_code == status, response.text
+
+
 def test_fields_may_come_after_the_file(idle: httpx.Client) -> None:
     response = idle.post(
         "/v1/stream/transcode", files=[("file", ("tune.wav", TUNE)), ("track_id", (None, b"my track"))]
@@ -121,6 +131,8 @@ def test_fields_may_come_after_the_file(idle: httpx.Client) -> None:
         ("C:\\music\\тест.flac", "тест"),
         ("x" * 300 + ".wav", "x" * 255),
         ("no extension", "no extension"),
+        ('a"b.wav', "a_b"),
+        ("\u202eabc.wav", "_abc"),
     ],
 )
 def test_a_track_is_named_after_its_file(idle: httpx.Client, filename: str, track: str) -> None:

@@ -181,10 +181,10 @@ class StreamServer:
                         upload = self._transcodes.upload(part.filename or "")
                         async for chunk in part.chunks():
                             await upload.write(chunk)
-                    elif part.name in fields:
-                        raise Invalid(f"The form has two fields named {part.name}", field=part.name)
-                    elif part.name in ORDER_FIELDS:
-                        fields[part.name] = await part.text()
+                    elif part.name in ORDER_FIELDS and (text := (await part.text()).strip()):
+                        if part.name in fields:
+                            raise Invalid(f"The form has two fields named {part.name}", field=part.name)
+                        fields[part.name] = text
             if upload is None:
                 raise Invalid("The form has no field named file, with the audio in it", field="file")
             return await self._transcodes.accept(owner_of(call), upload, order_of(fields))
