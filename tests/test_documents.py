@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mainstem import demo
+from tunes import tune
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -37,6 +38,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo.Server]:
 def test_every_command_of_a_page_works(page: str, reader: demo.Server, tmp_path: Path) -> None:
     """All of a page's blocks, one after the other; an answer over 399 is a failure."""
     (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
+    (tmp_path / "song.flac").write_bytes(tune(2.0))  # what a name says of a file does not count
     environment = {**os.environ, "KEY": reader.key, "CURL_HOME": str(tmp_path)}
 
     done = subprocess.run(
@@ -44,6 +46,7 @@ def test_every_command_of_a_page_works(page: str, reader: demo.Server, tmp_path:
         capture_output=True,
         text=True,
         env=environment,
+        cwd=tmp_path,
         timeout=60,
         check=False,
     )
