@@ -200,7 +200,7 @@ def test_a_link_opens_one_jobs_media_all_the_way_down(operator: httpx.Client, st
         while address.split("?")[0].endswith(".m3u8"):
             answer = stranger.get(address)
             assert answer.status_code == 200
-            assert answer.headers["cache-control"] == "no-cache"
+            assert answer.headers["cache-control"] == "private, no-cache"
             address = str(answer.url.join(segments(answer.text.splitlines())[0]))
         segment = stranger.get(address)
         assert segment.status_code == 200

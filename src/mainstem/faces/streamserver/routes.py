@@ -197,7 +197,7 @@ class StreamServer:
 
     async def job(self, call: Call) -> Answer:
         job = await self._transcodes.job(self._access.caller(call), _job_id(call))
-        return json_answer(wire.job_out(job, self._dates_of(call)), headers=_FRESH)
+        return json_answer(wire.job_out(job, self._dates_of(call)), headers=self._fresh)
 
     async def jobs(self, call: Call) -> Answer:
         query = call.query(JobsQuery)
@@ -213,7 +213,7 @@ class StreamServer:
         )
         dates = self._dates_of(call)
         return json_answer(
-            wire.JobsOut([wire.job_out(job, dates) for job in page.jobs], page.next_cursor), headers=_FRESH
+            wire.JobsOut([wire.job_out(job, dates) for job in page.jobs], page.next_cursor), headers=self._fresh
         )
 
     async def delete(self, call: Call) -> Answer:
@@ -231,7 +231,7 @@ class StreamServer:
                 player=f"/v1/stream/job/{job.id}/player?{query}",
                 expires_at=rfc3339(expires_s * SECOND_US),
             ),
-            headers=_FRESH,
+            headers=self._fresh,
         )
 
     async def events(self, call: Call) -> Answer:
@@ -270,7 +270,7 @@ class StreamServer:
 
     async def _playlist(self, call: Call, playlist: Playlist) -> Answer:
         text = with_query(playlist.text, self._access.carried(call)).encode()
-        file = File(size=len(text), etag=playlist.etag, media_type=wire.PLAYLIST, headers=_FRESH, compress=True)
+        file = File(size=len(text), etag=playlist.etag, media_type=wire.PLAYLIST, headers=self._fresh, compress=True)
 
         async def read(start: int, end: int) -> bytes:
             return text[start:end]
@@ -280,6 +280,11 @@ class StreamServer:
     async def _file(self, call: Call, ref: BlobRef, headers: list[tuple[str, str]]) -> Answer:
         file = File(size=ref.size, etag=ref.etag, media_type=ref.media_type, headers=headers)
         return await file_answer(call, file, partial(self._transcodes.read, ref))
+
+    @cached_property
+    def _fresh(self) -> list[tuple[str, str]]:
+        """For what may change: ask again each time."""
+        return [("cache-control", "private, no-cache" if self._access.required else "no-cache")]
 
     @cached_property
     def _kept(self) -> list[tuple[str, str]]:
@@ -304,10 +309,10 @@ class StreamServer:
         id_ = _job_id(call)
         viewer = await self._access.viewer(call, id_)
         job = await self._transcodes.job(reader(viewer), id_)
-        return Answer(body=player.page(job, self._access.carried(call)), media_type=player.HTML, headers=_FRESH)
+        return Answer(body=player.page(job, self._access.carried(call)), media_type=player.HTML, headers=self._fresh)
 
     async def openapi(self, call: Call) -> Answer:
-        return json_answer(self._document, headers=_FRESH)
+        return json_answer(self._document, headers=[("cache-control", "no-cache")])
 
     @cached_property
     def _document(self) -> Mapping[str, Any]:
@@ -316,9 +321,6 @@ class StreamServer:
     @cached_property
     def routes(self) -> Sequence[Route]:
         return [*_job_routes(self), *_media_routes(self), *tus_routes(self._tus), _openapi_route(self)]
-
-
-_FRESH = [("cache-control", "no-cache")]
 
 
 def kept(*, private: bool) -> list[tuple[str, str]]:
