@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 _ENGINES = ("duckdb", "pyarrow", "numpy", "starlette")
 _LOOK = f"""
@@ -20,7 +21,7 @@ asyncio.run(look(Path(sys.argv[1])))
 """
 
 
-def test_a_process_beside_the_server_carries_no_engine_of_the_log(tmp_path):
+def test_a_process_beside_the_server_carries_no_engine_of_the_log(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", _LOOK, str(tmp_path)], capture_output=True, text=True, timeout=60)
 
     assert (run.stdout.split(), run.returncode) == ([], 0), run.stderr

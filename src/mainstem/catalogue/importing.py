@@ -27,8 +27,8 @@ IMPORT_ROWS_MAX = 10_000
 """In one request."""
 STREAMWALL_ROWS_MAX = 100_000
 
-_ROWS_AT_ONCE = 50
-"""In one transaction, so that others need not wait for long."""
+_ROWS_AT_ONCE = 20
+"""In one transaction, so that others need not wait for long. A crash leaves what was committed."""
 
 
 class Refused(msgspec.Struct, frozen=True):

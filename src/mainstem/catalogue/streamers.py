@@ -1,11 +1,12 @@
 """The verbs of streamers: who is behind listings, and by which accounts he is known on platforms."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Row, Select, delete, func, insert, literal, null, select, union_all, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, literal, null, select, union_all, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_leave
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -242,7 +243,8 @@ async def assign(tx: AsyncConnection, listing: dict[str, Any], now_us: int) -> S
     known_as = channel_in(listing["link"]) or (name if is_channel_name(name) else None)
     if platform is Platform.OTHER:
         platform = None
-    found = (await tx.execute(_fitting(platform, known_as, name))).first()
+    query = _fitting(has_platform=platform is not None, has_channel=known_as is not None)
+    found = (await tx.execute(query, {"name": name, "channel": known_as, "platform": platform})).first()
     streamer = StreamerId(await _make(tx, listing, name, now_us) if found is None else found.streamer)
     if platform is not None and known_as is not None and (found is None or found.username != known_as):
         await _add_account(tx, streamer, platform, known_as, now_us)
@@ -257,15 +259,20 @@ async def owner_of(tx: AsyncConnection, streamer: int) -> AccountId:
     return AccountId(owner)
 
 
-def _fitting(platform: Platform | None, known_as: str | None, name: str) -> Select[Any]:
-    """Streamers that may be meant, best first, each with the account that says so, if one does."""
+@cache
+def _fitting(*, has_platform: bool, has_channel: bool) -> Select[Any]:
+    """Streamers that may be meant, best first, each with the account that says so, if one does.
+
+    `name`, `channel` and `platform` are bound when it is asked: to make the query costs more than to ask it.
+    """
     named = select(streamers.c.id.label("streamer"), null().label("username"), literal(2).label("place"))
-    queries = [named.where(streamers.c.name_folded == name)]
-    for place, username in enumerate((known_as, name)):
-        if platform is not None and username is not None:
+    queries = [named.where(streamers.c.name_folded == bindparam("name"))]
+    for place, username in enumerate(("channel", "name")):
+        if has_platform and (has_channel or username == "name"):
             accounts = streamer_accounts.c
             known = select(accounts.streamer, accounts.username, literal(place))
-            queries.append(known.where(accounts.platform == platform, accounts.username == username))
+            known = known.where(accounts.platform == bindparam("platform"), accounts.username == bindparam(username))
+            queries.append(known)
     fitting = union_all(*queries).subquery()
     return select(fitting.c.streamer, fitting.c.username).order_by(fitting.c.place, fitting.c.streamer).limit(1)
 

@@ -1,5 +1,6 @@
 """Many listings at once: each row by itself, and a Streamwall's words in ours."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from mainstem.catalogue.importing import moment_of, streamwall_changes
 from mainstem.clock import SECOND_US
 from mainstem.errors import InvalidFields
 from mainstem.identity import Principal
+from mainstem.storage import Records
 
 ROW = {"link": "https://www.twitch.tv/ada", "source": "Ada", "status": "Live", "city": "Austin", "state": "TX"}
 
@@ -138,6 +140,17 @@ async def test_rows_that_are_wrong_leave_the_others_alone(imports: Imports, list
     assert len(imported.created) == 61
     assert [refused.index for refused in imported.refused] == [1, 2]
     assert (await listings.page(ada, PageRequest())).total == 61
+
+
+async def test_others_write_while_an_import_goes_on(imports: Imports, records: Records, ada: Principal) -> None:
+    rows = [ListingChanges(link=f"https://www.twitch.tv/ada{number}", source="ada") for number in range(100)]
+    importing = asyncio.create_task(imports.create_many(ada, rows))
+    await asyncio.sleep(0)
+
+    async with records.begin():
+        assert not importing.done()
+
+    assert len((await importing).created) == 100
 
 
 async def test_readers_import_nothing(imports: Imports, reader: Principal) -> None:
