@@ -40,6 +40,7 @@ from mainstem.work import Queue
 EXPORT_WINDOW_ROWS = 500
 _SWEEP_ROWS = 200
 _CANDIDATES_MAX = 1_000
+_COUNTS_MAX = 1_000
 _ANNOUNCED_STATUSES = (Status.LIVE, Status.OFFLINE)
 
 
@@ -52,6 +53,7 @@ class Listings:
         self._directory = directory
         self._places = places
         self._clock = clock
+        self._counts: dict[tuple[Filters, tuple[bool, ...]], tuple[int, int]] = {}
 
     # To see
 
@@ -68,13 +70,14 @@ class Listings:
         if not within or lists.fits_nothing(filters):
             return Page([], 0)
         offset = (request.page - 1) * request.per_page
+        version = await self._records.version()  # before the rows, which may be newer but never older
         async with self._records.read() as rows:
             few = await _few(rows, filters)
             if few is not None:
                 query = lists.ids(filters, request.sort, within, descending=request.descending, among=few)
                 fitting = list((await rows.execute(query)).scalars())
                 return Page(await read_listings(rows, fitting[offset : offset + request.per_page]), len(fitting))
-            total = int(await rows.scalar(lists.count(filters, within)) or 0)
+            total = await self._count(rows, filters, within, version)
             if offset >= total:
                 return Page([], total)
             query = lists.ids(
@@ -87,6 +90,19 @@ class Listings:
             )
             found = list((await rows.execute(query)).scalars())
             return Page(await read_listings(rows, found), total)
+
+    async def _count(self, rows: AsyncConnection, filters: Filters, within: lists.Halves, version: int) -> int:
+        """How many fit. What a search finds is gathered to be counted, so that is remembered until anything changes."""
+        if filters.search is None:
+            return int(await rows.scalar(lists.count(filters, within)) or 0)
+        known = self._counts.get((filters, tuple(within)))
+        if known is not None and known[0] == version:
+            return known[1]
+        total = int(await rows.scalar(lists.count(filters, within)) or 0)
+        if len(self._counts) >= _COUNTS_MAX:
+            self._counts.clear()
+        self._counts[filters, tuple(within)] = (version, total)
+        return total
 
     async def all(self, principal: Principal, request: PageRequest) -> AsyncIterator[list[Listing]]:
         """All that fit, in windows: which they are is settled at the beginning, and each is as it is when its turn

@@ -114,10 +114,19 @@ def some_filters(chance: random.Random, owners: list[int]) -> Filters:
     )
 
 
+@pytest.mark.parametrize("few", [lists.NARROW_SEARCH_ROWS_MAX, 0])  # 0: as if every search found many
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_page_is_what_a_plain_loop_would_find(
-    records: Records, listings: Listings, administrator: Principal, ada: Principal, bob: Principal, seed: int
+    records: Records,
+    listings: Listings,
+    administrator: Principal,
+    ada: Principal,
+    bob: Principal,
+    seed: int,
+    few: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(lists, "NARROW_SEARCH_ROWS_MAX", few)
     owners = [ada.account, bob.account]
     await fill(records, owners, seed)
     whole = (await listings.page(administrator, PageRequest(per_page=100))).listings
@@ -145,6 +154,19 @@ async def test_a_page_is_what_a_plain_loop_would_find(
         assert [one.id for one in page.listings] == [one.id for one in ordered][start : start + request.per_page], (
             request
         )
+
+
+async def test_what_a_search_finds_is_counted_anew_when_it_changes(
+    records: Records, listings: Listings, administrator: Principal, ada: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "NARROW_SEARCH_ROWS_MAX", 0)
+    await fill(records, [ada.account], 1)
+    marching = PageRequest(filters=Filters(search="march"))
+    before = await listings.page(administrator, marching)
+
+    await listings.delete(administrator, before.listings[0].id)
+
+    assert (await listings.page(administrator, marching)).total == before.total - 1
 
 
 async def test_an_owner_that_does_not_exist_is_told(listings: Listings, ada: Principal) -> None:
