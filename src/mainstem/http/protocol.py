@@ -13,6 +13,8 @@ HEADER_BYTES_MAX = 64 * 1024
 LINGER_S = 30.0
 """A client that gets its answer while it still sends (413 and the like) may go on for so long, and what comes is thrown
 away: one that is cut off at once often never sees the answer."""
+GOODBYE_S = 1.0
+"""A WebSocket's handler has so long at a stop to end its connection by itself."""
 _HEADERS_TOO_LONG = (431, f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
 
 
@@ -143,7 +145,19 @@ class Guard(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSockets, which would log an error for every client that is refused by an HTTP answer."""
+    """uvicorn's WebSockets, which would log an error for every client that is refused by an HTTP answer, and end every
+    connection at a stop before its handler could say goodbye (1012 where the handler has a code and words of its own).
+    """
+
+    def shutdown(self) -> None:
+        if self.handshake_complete and not self.close_sent:
+            self.loop.call_later(GOODBYE_S, self._cut_off)
+        else:
+            super().shutdown()
+
+    def _cut_off(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
