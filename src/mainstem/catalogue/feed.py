@@ -48,7 +48,7 @@ class Feed:
             number = "-".join(f"{fact:x}" for fact in facts)
             if number != self._edition.number:
                 wanted = lists.ids(
-                    Filters(is_archived=False), Sort.DEFAULT, [False], descending=False, limit=FEED_LISTINGS_MAX
+                    Filters(is_archived=False), Sort.DEFAULT, (False,), descending=False, limit=FEED_LISTINGS_MAX
                 )
                 ids = list((await rows.execute(wanted)).scalars())
                 found: list[Listing] = []

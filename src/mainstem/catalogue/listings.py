@@ -1,6 +1,5 @@
 """The verbs of listings: made, found, changed, continued, archived and deleted, each by somebody who may."""
 
-from array import array
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -12,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mainstem.catalogue import lists, rules
 from mainstem.catalogue.announcing import announcement, tell, told
 from mainstem.catalogue.continuation import WINDOW_US, candidate, is_over
+from mainstem.catalogue.findings import Findings
 from mainstem.catalogue.model import (
-    Filters,
     Listing,
     ListingChanges,
     ListingId,
@@ -26,7 +25,7 @@ from mainstem.catalogue.model import (
 )
 from mainstem.catalogue.places import Places
 from mainstem.catalogue.rights import require_change, require_maker, require_reader, sees_archive
-from mainstem.catalogue.rows import LISTING, forget, listing_of, read_listing, read_listings
+from mainstem.catalogue.rows import LISTING, forget, listing_of, read_ids, read_listing, read_listings
 from mainstem.catalogue.streamers import assign, owner_of
 from mainstem.catalogue.tables import listings, locations, streamers
 from mainstem.clock import Clock
@@ -40,7 +39,6 @@ from mainstem.work import Queue
 EXPORT_WINDOW_ROWS = 500
 _SWEEP_ROWS = 200
 _CANDIDATES_MAX = 1_000
-_COUNTS_MAX = 1_000
 _ANNOUNCED_STATUSES = (Status.LIVE, Status.OFFLINE)
 
 
@@ -53,7 +51,7 @@ class Listings:
         self._directory = directory
         self._places = places
         self._clock = clock
-        self._counts: dict[tuple[Filters, tuple[bool, ...]], tuple[int, int]] = {}
+        self._findings = Findings(records)
 
     # To see
 
@@ -70,14 +68,12 @@ class Listings:
         if not within or lists.fits_nothing(filters):
             return Page([], 0)
         offset = (request.page - 1) * request.per_page
-        version = await self._records.version()  # before the rows, which may be newer but never older
+        if filters.search is not None:
+            found = await self._findings.of(request, within)
+            async with self._records.read() as rows:
+                return Page(await read_listings(rows, list(found[offset : offset + request.per_page])), len(found))
         async with self._records.read() as rows:
-            few = await _few(rows, filters)
-            if few is not None:
-                query = lists.ids(filters, request.sort, within, descending=request.descending, among=few)
-                fitting = list((await rows.execute(query)).scalars())
-                return Page(await read_listings(rows, fitting[offset : offset + request.per_page]), len(fitting))
-            total = await self._count(rows, filters, within, version)
+            total = int(await rows.scalar(lists.count(filters, within)) or 0)
             if offset >= total:
                 return Page([], total)
             query = lists.ids(
@@ -88,21 +84,8 @@ class Listings:
                 offset=offset,
                 limit=min(request.per_page, total - offset),  # behind the last that fits there is nothing to look for
             )
-            found = list((await rows.execute(query)).scalars())
-            return Page(await read_listings(rows, found), total)
-
-    async def _count(self, rows: AsyncConnection, filters: Filters, within: lists.Halves, version: int) -> int:
-        """How many fit. What a search finds is gathered to be counted, so that is remembered until anything changes."""
-        if filters.search is None:
-            return int(await rows.scalar(lists.count(filters, within)) or 0)
-        known = self._counts.get((filters, tuple(within)))
-        if known is not None and known[0] == version:
-            return known[1]
-        total = int(await rows.scalar(lists.count(filters, within)) or 0)
-        if len(self._counts) >= _COUNTS_MAX:
-            self._counts.clear()
-        self._counts[filters, tuple(within)] = (version, total)
-        return total
+            page = list((await rows.execute(query)).scalars())
+            return Page(await read_listings(rows, page), total)
 
     async def all(self, principal: Principal, request: PageRequest) -> AsyncIterator[list[Listing]]:
         """All that fit, in windows: which they are is settled at the beginning, and each is as it is when its turn
@@ -112,14 +95,14 @@ class Listings:
         if filters.owner is not None:
             await self._directory.account(filters.owner)
         within = lists.halves(filters, sees_archive=sees_archive(principal))
-        return self._windows(request, within if not lists.fits_nothing(filters) else [])
+        return self._windows(request, within if not lists.fits_nothing(filters) else ())
 
     async def _windows(self, request: PageRequest, within: lists.Halves) -> AsyncIterator[list[Listing]]:
         if not within:
             return
         async with self._records.read() as rows:
             query = lists.ids(request.filters, request.sort, within, descending=request.descending)
-            found = array("q", (await rows.execute(query)).scalars())
+            found = await read_ids(rows, query)
         for begin in range(0, len(found), EXPORT_WINDOW_ROWS):
             async with self._records.read() as rows:
                 window = await read_listings(rows, list(found[begin : begin + EXPORT_WINDOW_ROWS]))
@@ -360,15 +343,6 @@ async def _existing(tx: AsyncConnection, kind: Any, field: str, number: int | No
     if await tx.scalar(select(kind.c.id).where(kind.c.id == number)) is None:
         raise InvalidFields([(field, "must exist")])
     return number
-
-
-async def _few(rows: AsyncConnection, filters: Filters) -> list[int] | None:
-    """The listings that a search finds, where they are few; None where they are many, or nothing is searched."""
-    if filters.search is None or not lists.is_indexed(filters.search):
-        return None
-    most = lists.NARROW_SEARCH_ROWS_MAX
-    found = list((await rows.execute(lists.matches(filters.search, most + 1))).scalars())
-    return found if len(found) <= most else None
 
 
 def _known(found: Listing | None, listing: int) -> Listing:

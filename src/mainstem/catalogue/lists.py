@@ -43,14 +43,14 @@ _ALONG = ("link", "streamer", "location", "owner")
 
 _texts = table("listings_text", column("rowid"))
 
-type Halves = Sequence[bool]
+type Halves = tuple[bool, ...]
 """Which values of `is_archived` may be in the list: none, one or both."""
 
 
 def halves(filters: Filters, *, sees_archive: bool) -> Halves:
     """Which halves of the catalogue fit the filters and may be seen."""
     both = (False, True) if sees_archive else (False,)
-    return [half for half in both if filters.is_archived in (None, half)]
+    return tuple(half for half in both if filters.is_archived in (None, half))
 
 
 def fits_nothing(filters: Filters) -> bool:
@@ -62,7 +62,7 @@ def fits_nothing(filters: Filters) -> bool:
 
 
 def count(filters: Filters, within: Halves) -> Select[Any]:
-    """How many listings fit."""
+    """How many listings fit, searches aside: what those find is counted when it is found."""
     if _only_counted(filters):
         cells = select(func.coalesce(func.sum(listing_counts.c.count), 0))
         return cells.where(*_of_halves(listing_counts, within), *_choices(listing_counts, filters))
@@ -88,10 +88,11 @@ def ids(
     name = name or f"listings_by_{sort}"
     if among is not None:
         name = ""
+    searched = _searched(filters) if among is None else [listings.c.id.in_(among)]  # once, for both halves
 
     def half(archived: bool, *columns: Any) -> Select[Any]:
         rows = _along(select(*columns), name).where(listings.c.is_archived.is_(archived))
-        return rows.where(*_conditions(filters, among))
+        return rows.where(*_conditions(filters), *searched)
 
     if len(within) == 1:
         one = half(within[0], listings.c.id).order_by(*(key.desc() if turned else key for key in keys))
@@ -112,7 +113,7 @@ def is_indexed(search: str) -> bool:
 
 
 def _only_counted(filters: Filters) -> bool:
-    others = (filters.owner, filters.streamer, filters.location, filters.link, filters.search)
+    others = (filters.owner, filters.streamer, filters.location, filters.link)
     return all(other is None for other in others)
 
 
@@ -144,26 +145,25 @@ def _choices(rows: Any, filters: Filters) -> Iterator[ColumnElement[bool]]:
             yield rows.c[name].in_(sorted(words)) if len(words) > 1 else rows.c[name] == next(iter(words))
 
 
-def _conditions(filters: Filters, among: Sequence[int] | None = None) -> Iterator[ColumnElement[bool]]:
+def _conditions(filters: Filters) -> Iterator[ColumnElement[bool]]:
+    """All but the search."""
     yield from _choices(listings, filters)
     for name in _ALONG:
         wanted = getattr(filters, name)
         if wanted is not None:
             yield listings.c[name] == wanted
-    if among is not None:
-        yield listings.c.id.in_(among)
-    elif filters.search is not None:
-        yield _finds(filters.search)
 
 
-def _finds(search: str) -> ColumnElement[bool]:
+def _searched(filters: Filters) -> list[ColumnElement[bool]]:
     """That a listing has this text somewhere. With PostgreSQL it is ILIKE, which pg_trgm has an index for."""
-    if is_indexed(search):
-        return listings.c.id.in_(_found(search))
+    if filters.search is None:
+        return []
+    if is_indexed(filters.search):
+        return [listings.c.id.in_(select(_found(filters.search).cte("found").c.rowid))]
     everything: ColumnElement[str] = literal("", String)
     for name in SEARCHED:
         everything = everything + "\n" + func.coalesce(listings.c[name], "")
-    return func.instr(func.lower(everything), search.lower()) > 0
+    return [func.instr(func.lower(everything), filters.search.lower()) > 0]
 
 
 def _found(search: str) -> Select[Any]:

@@ -1,8 +1,8 @@
 """How the catalogue is kept as rows. Ids are never used again, times are microseconds since 1970 UTC.
 
-Triggers that the migration makes, and nobody else, write `listing_counts` and `listings_text`. The latter is FTS5 over
-the texts of listings, by trigrams; it is no table that could be declared here. PostgreSQL would have the same triggers,
-and pg_trgm.
+Triggers that the migration makes, and nobody else, write `listing_counts`, `listing_epoch` and `listings_text`. The
+latter is FTS5 over the texts of listings, by trigrams; it is no table that could be declared here. PostgreSQL would
+have the same triggers, and pg_trgm.
 """
 
 from sqlalchemy import (
@@ -168,6 +168,9 @@ listing_counts = Table(
     *(Column(name, Text, primary_key=True) for name in FILTERED[2:]),  # "" where the listing has none
     Column("count", BigInteger, nullable=False),
 )
+
+listing_epoch = Table("listing_epoch", metadata, Column("epoch", BigInteger, primary_key=True))
+"""One row. It counts what changes lists, but for the status and the times: a check changes those of thousands."""
 
 features = Table(
     "features",

@@ -47,6 +47,12 @@ def listings(records: Records, queue: Queue, directory: Directory, flags: Flags,
 
 
 @pytest.fixture
+def newcomer(records: Records, queue: Queue, directory: Directory, flags: Flags, clock: FixedClock) -> Listings:
+    """The same listings, by way of one that remembers nothing of them."""
+    return Listings(records, queue, directory, Places(records, clock, flags), clock)
+
+
+@pytest.fixture
 def streamers(records: Records, queue: Queue, directory: Directory, clock: FixedClock) -> Streamers:
     return Streamers(records, queue, directory, clock)
 

@@ -16,6 +16,7 @@ def upgrade() -> None:
     _streamers_and_places()
     _listings()
     _counts()
+    _epoch()
     _texts()
     _ignore_lists_and_timestamps()
 
@@ -244,6 +245,21 @@ def _counts() -> None:
     op.execute(
         f"CREATE TRIGGER listings_recounted AFTER UPDATE OF {columns} ON listings WHEN {changed}"
         f" BEGIN {count('old', '-1')} {count('new', '1')} END"
+    )
+
+
+def _epoch() -> None:
+    """What a search found stays found, in its order, as long as the epoch does."""
+    epoch = op.create_table("listing_epoch", sa.Column("epoch", sa.BigInteger, primary_key=True))
+    op.bulk_insert(epoch, [{"epoch": 0}])
+    others = ["source_folded", *(name for name in _FILTERED if name != "status"), "owner", "streamer", "location"]
+    columns = [*_TEXTS, *others, "created_us"]
+    changed = " OR ".join(f"new.{column} IS NOT old.{column}" for column in columns)
+    step = "BEGIN UPDATE listing_epoch SET epoch = epoch + 1; END"
+    op.execute(f"CREATE TRIGGER listings_added_to AFTER INSERT ON listings {step}")
+    op.execute(f"CREATE TRIGGER listings_taken_from AFTER DELETE ON listings {step}")
+    op.execute(
+        f"CREATE TRIGGER listings_altered AFTER UPDATE OF {', '.join(columns)} ON listings WHEN {changed} {step}"
     )
 
 

@@ -1,0 +1,70 @@
+"""What searches found, remembered: to find and to order it takes a while, to turn a page of it does not."""
+
+from array import array
+from collections import OrderedDict
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mainstem.catalogue import lists
+from mainstem.catalogue.model import PageRequest, Sort
+from mainstem.catalogue.rows import read_ids
+from mainstem.catalogue.tables import listing_epoch
+from mainstem.storage import Records
+
+_KEPT_IDS_MAX = 1_000_000
+"""8 MB of them, all searches together."""
+_KEPT_SEARCHES_MAX = 1_000
+
+
+class Findings:
+    """The ids that searches found, in order, as long as nothing changed that they depend on."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._known: OrderedDict[tuple[PageRequest, lists.Halves], tuple[int, array[int]]] = OrderedDict()
+        self._kept_ids = 0
+
+    async def of(self, request: PageRequest, within: lists.Halves) -> array[int]:
+        """Everything on all pages of a list with a search."""
+        asked = (msgspec.structs.replace(request, page=1, per_page=1), within)
+        version = await self._records.version()  # before the rows, which may be newer but never older
+        async with self._records.read() as rows:
+            if not _depends_on_checks(request):
+                version = int(await rows.scalar(select(listing_epoch.c.epoch)) or 0)
+            known = self._known.get(asked)
+            if known is not None and known[0] == version:
+                self._known.move_to_end(asked)
+                return known[1]
+            found = await _find(rows, request, within)
+        self._keep(asked, version, found)
+        return found
+
+    def _keep(self, asked: tuple[PageRequest, lists.Halves], version: int, found: array[int]) -> None:
+        before = self._known.pop(asked, None)
+        self._kept_ids += len(found) - (len(before[1]) if before else 0)
+        self._known[asked] = version, found
+        while self._kept_ids > _KEPT_IDS_MAX or len(self._known) > _KEPT_SEARCHES_MAX:
+            _, (_, oldest) = self._known.popitem(last=False)
+            self._kept_ids -= len(oldest)
+
+
+def _depends_on_checks(request: PageRequest) -> bool:
+    """Whether a check, which changes no more than the status and times, can change what is found or its order."""
+    return request.filters.statuses is not None or request.sort in (Sort.UPDATED, Sort.CHECKED)
+
+
+async def _find(rows: AsyncConnection, request: PageRequest, within: lists.Halves) -> array[int]:
+    few = await _few(rows, request)
+    query = lists.ids(request.filters, request.sort, within, descending=request.descending, among=few)
+    return await read_ids(rows, query)
+
+
+async def _few(rows: AsyncConnection, request: PageRequest) -> list[int] | None:
+    """The listings that the search finds, where they are few; None where they are many."""
+    search = request.filters.search
+    if search is None or not lists.is_indexed(search):
+        return None
+    found = list((await rows.execute(lists.matches(search, lists.NARROW_SEARCH_ROWS_MAX + 1))).scalars())
+    return found if len(found) <= lists.NARROW_SEARCH_ROWS_MAX else None
