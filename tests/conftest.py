@@ -5,8 +5,13 @@ from itertools import count
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from serving import Server, serving
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("mainstem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mainstem")
 
 _numbers = count(1)
 

@@ -329,7 +329,9 @@ def damaged(content: bytes, damage: list[tuple[str, float, bytes]]) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=MUTANTS, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=MUTANTS,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(damage=damages())
 def test_a_damaged_file_is_refused_or_ends_honestly(

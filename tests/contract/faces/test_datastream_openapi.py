@@ -41,7 +41,7 @@ def test_every_route_answers_as_described(
         assert isinstance(found, Ok)
         operation = found.ok()
 
-        @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case: "schemathesis.Case[Any]") -> None:
             # A partial batch with wrong events is taken: that is what `partial` is for.

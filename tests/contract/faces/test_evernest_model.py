@@ -169,7 +169,5 @@ def test_the_server_answers_as_the_model_does() -> None:
     with TemporaryDirectory() as folder, serving(Path(folder) / "data") as server:
         Evernest.server = server
         case = Evernest.TestCase
-        case.settings = settings(
-            max_examples=10, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-        )
+        case.settings = settings(max_examples=10, stateful_step_count=40, suppress_health_check=list(HealthCheck))
         case().runTest()

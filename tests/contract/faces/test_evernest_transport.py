@@ -249,7 +249,7 @@ _ANYTHING = st.recursive(st.none() | st.booleans() | st.integers() | st.floats()
     st.lists(st.tuples(_NAMES, st.text(max_size=10)), max_size=3),
     st.binary(max_size=50) | st.dictionaries(_NAMES, _ANYTHING, max_size=4).map(lambda body: json.dumps(body).encode()),
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_is_asked_the_answer_is_an_envelope(
     client: httpx.Client, path: list[str], method: str, query: list[tuple[str, str]], body: bytes
 ) -> None:

@@ -47,7 +47,7 @@ def test_every_route_answers_as_described(
         assert isinstance(found, Ok)
         operation = found.ok()
 
-        @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case: "schemathesis.Case[Any]") -> None:
             excluded: list[Any] = [CHECKS.get_one(name) for name in NOT_CHECKED]

@@ -46,7 +46,7 @@ def test_every_route_answers_as_described(
         assert isinstance(found, Ok)
         operation = found.ok()
 
-        @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case: "schemathesis.Case[Any]") -> None:
             case.call_and_validate(headers=BEARER, excluded_checks=excluded)

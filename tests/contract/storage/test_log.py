@@ -810,8 +810,6 @@ class PlainList(RuleBasedStateMachine):
 def test_any_order_of_things_keeps_what_was_appended(open_log: Open) -> None:
     """Appends, seals, compaction, restarts, leaves, held snapshots and a drop, against plain lists."""
     machine = type("Machine", (PlainList,), {"open_log": staticmethod(open_log)})
-    bounds = settings(
-        max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    bounds = settings(max_examples=25, stateful_step_count=20, suppress_health_check=list(HealthCheck), database=None)
     machine.TestCase.settings = bounds  # type: ignore[attr-defined]
     machine.TestCase("runTest").runTest()  # type: ignore[attr-defined]

@@ -209,7 +209,7 @@ def written_filters(draw: st.DrawFn) -> str:
     return f"{spell_field(path)}{operator}{json.dumps(value)}"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(OBJECTS, OBJECTS | st.none(), st.booleans()), min_size=1, max_size=6),
     st.lists(written_filters(), min_size=1, max_size=3),

@@ -138,7 +138,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made.close()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(made=MOSTLY_GOOD, padding=PADDINGS)
 @example(made=[{"event_type": "a", "timestamp": "0000-01-01T00:00:00Z"}], padding="")
 @example(made=[{"event_type": "a", "timestamp": "2024-03-15 10:30:00.1Z"}], padding=" ")
@@ -163,7 +163,7 @@ def test_columns_are_checked_as_events_are(world: World, made: list[dict[str, ob
     assert all(rfc3339(row[1]) for row in stored)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(made=MOSTLY_GOOD)
 def test_a_batch_takes_what_its_events_would_be_taken_alone(world: World, made: list[dict[str, object]]) -> None:
     """The same is refused, and the rest is kept alike, in one request or in many, as JSON or as lines."""

@@ -1,6 +1,6 @@
 """Segments are cut where players and validators want them."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.transcode.cutting import Cut, Cutter, Frame
@@ -16,7 +16,6 @@ def cuts(rate: int, ticks: list[int]) -> list[Cut]:
     return [cut for cut in [*made, cutter.rest()] if cut is not None]
 
 
-@settings(deadline=None)
 @given(KINDS, st.integers(1, 4_000), st.integers(1, 100))
 def test_no_frame_is_lost_and_none_moves(kind: tuple[int, int], count: int, last_percent: int) -> None:
     rate, ticks = kind
@@ -31,7 +30,6 @@ def test_no_frame_is_lost_and_none_moves(kind: tuple[int, int], count: int, last
     ]
 
 
-@settings(deadline=None)
 @given(KINDS, st.integers(1, 4_000))
 def test_every_segment_rounds_to_six_seconds_at_most_and_only_the_last_is_short(
     kind: tuple[int, int], count: int
@@ -44,7 +42,6 @@ def test_every_segment_rounds_to_six_seconds_at_most_and_only_the_last_is_short(
     assert len(lengths) == 1 or lengths[-1] >= 0.3
 
 
-@settings(deadline=None)
 @given(KINDS, st.integers(600, 4_000))
 def test_the_error_of_a_boundary_never_adds_up(kind: tuple[int, int], count: int) -> None:
     rate, ticks = kind

@@ -1,6 +1,6 @@
 """Playlists as clients of stream-server know them."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.transcode import Codec, Rung, Segment, hls
@@ -56,7 +56,6 @@ def test_a_short_end_alone_is_no_peak() -> None:
     assert hls.peak_bitrate(AAC, [Segment(1, 4_800, 1_000)]) == 80_000
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**9))
 def test_segment_names_lead_back_to_their_numbers(number: int) -> None:
     name = file_name(AAC, number)

@@ -1,7 +1,7 @@
 """What a form says becomes an order, or is refused by the name of the field."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.errors import Invalid
@@ -66,7 +66,6 @@ def test_a_track_is_named_after_its_file(filename: str, track: str) -> None:
     assert track_of(filename) == track
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_a_track_named_after_a_file_could_be_asked_for_as_well(filename: str) -> None:
     track = track_of(filename)

@@ -1,6 +1,6 @@
 """What a file deserves."""
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mainstem.transcode import Codec, Container, Media, Order, Profile
@@ -36,7 +36,6 @@ ORDERS = st.builds(
 LOWEST = {Codec.AAC: 8_000, Codec.MP3: 8_000, Codec.OPUS: 48_000, Codec.FLAC: 1_000}
 
 
-@settings(deadline=None)
 @given(MEDIA, ORDERS)
 def test_no_rung_has_more_channels_or_a_higher_rate_than_the_source(source: Media, order: Order) -> None:
     """But where the codec has no rate that is so low."""
@@ -45,7 +44,6 @@ def test_no_rung_has_more_channels_or_a_higher_rate_than_the_source(source: Medi
         assert rung.sample_rate <= max(source.sample_rate, LOWEST[rung.codec])
 
 
-@settings(deadline=None)
 @given(MEDIA, ORDERS)
 @example(media(lossless=False), Order(bitrate=64_001, ladder=True))
 def test_rungs_have_names_of_their_own_and_those_in_the_master_begin_together(source: Media, order: Order) -> None:
@@ -56,7 +54,6 @@ def test_rungs_have_names_of_their_own_and_those_in_the_master_begin_together(so
     assert all(rung.origin_s > 0 for rung in rungs if rung.container is Container.TS)
 
 
-@settings(deadline=None)
 @given(MEDIA, ORDERS)
 def test_the_first_rung_is_of_the_codec_that_was_asked_for(source: Media, order: Order) -> None:
     assert plan(source, order)[0].codec == (order.codec or Codec.AAC)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
@@ -238,6 +238,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueModel = pytest.mark.slow(QueueMachine.TestCase)
-TestQueueModel.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestQueueModel.settings = settings(max_examples=25, stateful_step_count=40)
