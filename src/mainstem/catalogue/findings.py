@@ -1,5 +1,6 @@
 """What searches found, remembered: to find and to order it takes a while, to turn a page of it does not."""
 
+import asyncio
 from array import array
 from collections import OrderedDict
 
@@ -16,6 +17,10 @@ from mainstem.storage import Records
 _KEPT_IDS_MAX = 1_000_000
 """8 MB of them, all searches together."""
 _KEPT_SEARCHES_MAX = 1_000
+_SEARCHES_AT_ONCE = 2
+"""One may take half a second. Others who read have their turn meanwhile."""
+
+type _Asked = tuple[PageRequest, lists.Halves]
 
 
 class Findings:
@@ -23,25 +28,39 @@ class Findings:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._known: OrderedDict[tuple[PageRequest, lists.Halves], tuple[int, array[int]]] = OrderedDict()
+        self._known: OrderedDict[_Asked, tuple[int, array[int]]] = OrderedDict()
         self._kept_ids = 0
+        self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
 
     async def of(self, request: PageRequest, within: lists.Halves) -> array[int]:
         """Everything on all pages of a list with a search."""
         asked = (msgspec.structs.replace(request, page=1, per_page=1), within)
-        version = await self._records.version()  # before the rows, which may be newer but never older
         async with self._records.read() as rows:
-            if not _depends_on_checks(request):
-                version = int(await rows.scalar(select(listing_epoch.c.epoch)) or 0)
-            known = self._known.get(asked)
-            if known is not None and known[0] == version:
-                self._known.move_to_end(asked)
-                return known[1]
-            found = await _find(rows, request, within)
-        self._keep(asked, version, found)
-        return found
+            known = self._recall(asked, await self._version(rows, request))
+        if known is not None:
+            return known
+        async with self._searching, self._records.read() as rows:
+            version = await self._version(rows, request)
+            known = self._recall(asked, version)  # whoever asked the same has found it meanwhile
+            if known is None:
+                known = await _find(rows, request, within)
+                self._keep(asked, version, known)
+            return known
 
-    def _keep(self, asked: tuple[PageRequest, lists.Halves], version: int, found: array[int]) -> None:
+    async def _version(self, rows: AsyncConnection, request: PageRequest) -> int:
+        """Of what the request depends on. It may be older than what these rows show, but never newer."""
+        if _depends_on_checks(request):
+            return await self._records.version()
+        return int(await rows.scalar(select(listing_epoch.c.epoch)) or 0)
+
+    def _recall(self, asked: _Asked, version: int) -> array[int] | None:
+        known = self._known.get(asked)
+        if known is None or known[0] != version:
+            return None
+        self._known.move_to_end(asked)
+        return known[1]
+
+    def _keep(self, asked: _Asked, version: int, found: array[int]) -> None:
         before = self._known.pop(asked, None)
         self._kept_ids += len(found) - (len(before[1]) if before else 0)
         self._known[asked] = version, found
