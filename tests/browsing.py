@@ -11,9 +11,8 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from foreign import chromium
+from waiting import PATIENCE_S
 
-_START_S = 30.0
-_ANSWER_S = 60.0
 _OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio",
     "--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0", "--disable-background-networking",
@@ -42,7 +41,7 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, expression: str, timeout_s: float = 30) -> Any:
+    def wait(self, expression: str, timeout_s: float = PATIENCE_S) -> Any:
         """Until an expression is true; what it then is."""
         deadline = time.monotonic() + timeout_s
         while not (value := self.value(expression)):
@@ -55,7 +54,7 @@ class Page:
         message = {"id": self._last, "method": method, "params": parameters, "sessionId": self._session}
         self._line.send(json.dumps(message))
         while True:
-            answer = json.loads(self._line.recv(_ANSWER_S))
+            answer = json.loads(self._line.recv(PATIENCE_S))
             if answer.get("id") == self._last:
                 assert "error" not in answer, answer
                 result: dict[str, Any] = answer["result"]
@@ -77,7 +76,7 @@ def browsing(profile: Path) -> Iterator[Page]:
             [chromium(), *_OPTIONS, f"--user-data-dir={profile}", "about:blank"], stdout=log, stderr=log
         )
     try:
-        with connect(_address(profile, process), max_size=None) as line:
+        with connect(_address(profile, process), max_size=None, open_timeout=PATIENCE_S) as line:
             yield _page(line)
     finally:
         process.terminate()
@@ -86,7 +85,7 @@ def browsing(profile: Path) -> Iterator[Page]:
 
 def _address(profile: Path, process: "subprocess.Popen[bytes]") -> str:
     told = profile / "DevToolsActivePort"
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
         if told.exists() and len(lines := told.read_text().splitlines()) == 2:
             return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
@@ -104,7 +103,7 @@ def _page(line: ClientConnection) -> Page:
 
 def _answer(line: ClientConnection, number: int) -> dict[str, Any]:
     while True:
-        message = json.loads(line.recv(_ANSWER_S))
+        message = json.loads(line.recv(PATIENCE_S))
         if message.get("id") == number:
             result: dict[str, Any] = message["result"]
             return result

@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+from waiting import PATIENCE_S
+
 FINAL = ("Completed", "Cancelled")
 
 
@@ -18,7 +20,7 @@ def submitted(client: httpx.Client, source: Path, **fields: str) -> str:
     return job
 
 
-def ended(client: httpx.Client, job: str, timeout_s: float = 60) -> dict[str, Any]:
+def ended(client: httpx.Client, job: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
     """The job when it has come to its end, whichever."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -31,7 +33,7 @@ def ended(client: httpx.Client, job: str, timeout_s: float = 60) -> dict[str, An
     raise AssertionError(f"the job did not end: {told}")
 
 
-def finished(client: httpx.Client, job: str, timeout_s: float = 60) -> dict[str, Any]:
+def finished(client: httpx.Client, job: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
     """The job, completed."""
     told = ended(client, job, timeout_s)
     assert told["status"] == "Completed", told

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,11 +14,11 @@ from typing import Any
 import httpx
 import msgspec
 
+from waiting import PATIENCE_S
+
 API_KEY = "ms_a-key-that-only-the-tests-know"
 EMAIL = "admin@localhost"
 PASSWORD = "correct horse battery staple"
-
-_START_S = 20.0
 
 
 class Server:
@@ -35,12 +36,19 @@ class Server:
 
     def client(self, key: str | None = API_KEY) -> httpx.Client:
         """A client that shows this key; None: nothing."""
-        return httpx.Client(base_url=self.url, headers={} if key is None else {"X-API-Key": key}, timeout=30)
+        return httpx.Client(base_url=self.url, headers={} if key is None else {"X-API-Key": key}, timeout=PATIENCE_S)
+
+    def connection(self) -> socket.socket:
+        """A connection for bytes as they are."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 
     def stop(self) -> int:
         """End it as an operator does; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(PATIENCE_S)
+
+    def has_logged(self, event: str) -> bool:
+        return any(line.get("event") == event for line in self.log_lines())
 
     def log_lines(self) -> list[dict[str, object]]:
         return [line for line in map(_decoded, self.log.read_bytes().splitlines()) if line is not None]
@@ -70,7 +78,7 @@ def serving(data: Path, **settings: object) -> Iterator[Server]:
 
 
 def _url_of(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
         for line in log.read_bytes().splitlines(keepends=True):
             entry = _decoded(line) if line.endswith(b"\n") else None

@@ -7,11 +7,10 @@ from typing import Any
 import httpx
 
 from tunes import tune
+from waiting import PATIENCE_S
 
 ENDS = ("Completed", "Failed", "Cancelled")
 TUNE = tune(2.0)
-
-_END_S = 60.0
 
 
 def submit(client: httpx.Client, content: bytes = TUNE, /, *, filename: str = "tune.wav", **fields: str) -> str:
@@ -36,7 +35,7 @@ def completed(client: httpx.Client, content: bytes = TUNE, /, *, filename: str =
 
 def events(client: httpx.Client, job: str, **headers: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The events of a job until the server ends them: the name of each and its data."""
-    deadline = time.monotonic() + _END_S
+    deadline = time.monotonic() + PATIENCE_S
     path = f"/v1/stream/job/{job}/events"
     with client.stream("GET", path, headers={"Accept": "text/event-stream", **headers}) as response:
         assert response.status_code == 200, response.read()

@@ -16,6 +16,7 @@ from mainstem.clock import FixedClock
 from mainstem.identity import passwords
 from mainstem.settings import Settings
 from serving import API_KEY, PASSWORD, Server
+from waiting import PATIENCE_S
 
 PASSWORD_OF_ALL = "SecurePassword123!"
 FORBIDDEN = "You are not authorized to perform this action"
@@ -41,7 +42,7 @@ class Person:
         self.id: int = answer["user"]["id"]
         self.email: str = answer["user"]["email"]
         self.token: str = answer["token"]
-        self.api = httpx.Client(base_url=f"{url}/api/v1", headers=bearer(self.token), timeout=30)
+        self.api = httpx.Client(base_url=f"{url}/api/v1", headers=bearer(self.token), timeout=PATIENCE_S)
 
     def listing(self, **fields: Any) -> dict[str, Any]:
         """A stream of this person's."""
@@ -58,7 +59,7 @@ def bearer(token: str) -> dict[str, str]:
 def person(server: Server, role: str = "default") -> Iterator[Person]:
     """Somebody new; other roles than the first need a server with `signup_roles`."""
     body = {"email": fresh_email(), "password": PASSWORD_OF_ALL, "role": role}
-    answer = got(httpx.post(f"{server.url}/api/v1/users/signup", json=body, timeout=30), 201)
+    answer = got(httpx.post(f"{server.url}/api/v1/users/signup", json=body, timeout=PATIENCE_S), 201)
     assert answer["user"]["role"] == role
     made = Person(server.url, answer)
     with made.api:

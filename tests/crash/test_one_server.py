@@ -13,6 +13,7 @@ from mainstem.errors import Unavailable
 from mainstem.settings import Settings
 from mainstem.storage import open_storage
 from serving import Server, found, send, serving
+from waiting import PATIENCE_S
 
 EVENT = {"event_type": "click", "data": {"n": 1}}
 
@@ -21,7 +22,7 @@ def second(server: Server) -> "subprocess.CompletedProcess[str]":
     """Try to serve the same folder."""
     environment = os.environ | {"MAINSTEM_DATA": str(server.data), "MAINSTEM_PORT": "0"}
     command = [sys.executable, "-m", "mainstem", "serve"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_second_server_is_refused(tmp_path: Path) -> None:

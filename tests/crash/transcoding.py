@@ -29,6 +29,7 @@ from mainstem.storage import open_storage
 from mainstem.transcode import Limits, Transcodes
 from mainstem.work import Queue
 from serving import Server, serving
+from waiting import PATIENCE_S
 
 ORDERS = (
     {"codec": "aac"},
@@ -70,7 +71,7 @@ class Player(threading.Thread):
             for job in self.jobs:
                 try:
                     # A server that is being killed breaks off, which is nobody's mistake.
-                    with suppress(httpx.TransportError), httpx.Client(base_url=self.url, timeout=30) as client:
+                    with suppress(httpx.TransportError), httpx.Client(base_url=self.url, timeout=PATIENCE_S) as client:
                         self._look(client, job)
                 except AssertionError as failure:
                     self.failures.append(f"{job}: {failure!r} {traceback.format_exc()[-600:]}")

@@ -12,6 +12,7 @@ from foreign import ffprobe, strict_hls
 from jobs import finished, submitted
 from mainstem.hlscheck import Watch, check
 from serving import Server, serving
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def test_a_job_is_served_by_all_the_rules(server: Server, client: httpx.Client, 
     addresses = [f"{server.url}/v1/stream/{path}" for path in (f"hls/{job}/index.m3u8", f"live/{job}/index.m3u8")]
     for address in (*addresses, f"{server.url}/v1/stream/hls/{job}/master.m3u8"):
         assert check(address, origin=ORIGIN).findings == [], address
-    assert strict_hls({address: httpx.get(address).text for address in addresses}) == {}
+    assert strict_hls({address: httpx.get(address, timeout=PATIENCE_S).text for address in addresses}) == {}
     (stream,) = ffprobe(addresses[0], "-show_entries", "stream=codec_name", answer=_Probed).streams
     assert stream["codec_name"] == codec
 

@@ -30,6 +30,7 @@ from soak.workers import (
     Worker,
     writers,
 )
+from waiting import PATIENCE_S
 
 WARM_UP = 0.4
 """So much of the time caches may fill and allocators settle."""
@@ -119,7 +120,7 @@ def _run(
     for follower in followers:
         follower.start()
     for follower in followers:
-        assert follower.ready.wait(10), f"{follower.name} was not let in: {follower.failure}"
+        assert follower.ready.wait(PATIENCE_S), f"{follower.name} was not let in: {follower.failure}"
     for worker in workers:
         worker.start()
     samples = list[Sample]()

@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 
 from evernest import Source
 from serving import API_KEY, Server
+from waiting import PATIENCE_S
 
 STREAM = "soak"
 _PAUSE_S = 0.05
@@ -234,7 +235,9 @@ class SocketFollower(Follower):
     def run(self) -> None:
         try:
             url = f"{self.server.url}/v2/ws".replace("http", "ws")
-            with connect(url, additional_headers={"X-API-Key": API_KEY}, max_size=None) as line:
+            with connect(
+                url, additional_headers={"X-API-Key": API_KEY}, max_size=None, open_timeout=PATIENCE_S
+            ) as line:
                 line.send(json.dumps({"op": "subscribe", "ref": 1, "stream_id": STREAM, "from": "latest"}))
                 while not self.ending.is_set():
                     with suppress(TimeoutError):

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from serving import API_KEY, EMAIL, PASSWORD, Server, refused, send, serving
+from waiting import PATIENCE_S
 
 EVENT = {"event_type": "x"}
 
@@ -30,7 +31,7 @@ def limited(server: Server, client: httpx.Client, request: pytest.FixtureRequest
 @pytest.mark.parametrize("headers", [{"X-API-Key": API_KEY}, {"Authorization": f"Bearer {API_KEY}"}])
 def test_a_key_is_taken_in_either_header(server: Server, headers: dict[str, str]) -> None:
     """X-API-Key, or Authorization: Bearer."""
-    assert httpx.get(f"{server.url}/v2/streams", headers=headers).status_code == 200
+    assert httpx.get(f"{server.url}/v2/streams", headers=headers, timeout=PATIENCE_S).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_key_is_taken_in_either_header(server: Server, headers: dict[str, str]
 @pytest.mark.parametrize("path", ["/v2/streams", "/v2/query/events?stream_id=x", "/v2/keys", "/metrics", "/v2/metrics"])
 def test_without_a_good_credential_nothing_is_told(tmp_server: Server, path: str, headers: dict[str, str]) -> None:
     """401 with WWW-Authenticate, before anything else is looked at."""
-    response = httpx.get(f"{tmp_server.url}{path}", headers=headers)
+    response = httpx.get(f"{tmp_server.url}{path}", headers=headers, timeout=PATIENCE_S)
 
     refused(response, 401, "UNAUTHENTICATED")
     assert response.headers["www-authenticate"].startswith("Bearer")
@@ -62,7 +63,7 @@ def tmp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_a_key_in_the_query_is_not_taken(server: Server) -> None:
     """Addresses end up in logs; only sockets and event streams, which have no headers, may do so."""
-    refused(httpx.get(f"{server.url}/v2/streams?api_key={API_KEY}"), 401, "UNAUTHENTICATED")
+    refused(httpx.get(f"{server.url}/v2/streams?api_key={API_KEY}", timeout=PATIENCE_S), 401, "UNAUTHENTICATED")
 
 
 def test_a_new_key_is_shown_once(client: httpx.Client) -> None:
@@ -192,20 +193,20 @@ def test_nobody_gives_what_he_does_not_have(server: Server, client: httpx.Client
 
 def test_signing_in_gives_a_token(server: Server) -> None:
     """The same account, the same rights, without a key."""
-    answer = httpx.post(f"{server.url}/v2/auth/token", json={"email": EMAIL, "password": PASSWORD})
+    answer = httpx.post(f"{server.url}/v2/auth/token", json={"email": EMAIL, "password": PASSWORD}, timeout=PATIENCE_S)
     token = answer.json()
 
     assert token.keys() == {"access_token", "token_type", "expires_in"}
     assert (token["token_type"], token["expires_in"]) == ("Bearer", 3_600)
     assert answer.headers["cache-control"] == "no-store"
     headers = {"Authorization": f"Bearer {token['access_token']}"}
-    assert httpx.get(f"{server.url}/v2/keys", headers=headers).status_code == 200
+    assert httpx.get(f"{server.url}/v2/keys", headers=headers, timeout=PATIENCE_S).status_code == 200
 
 
 def test_a_wrong_password_and_an_unknown_account_look_the_same(server: Server) -> None:
     """Nobody finds out who has an account here."""
     answers = [
-        httpx.post(f"{server.url}/v2/auth/token", json={"email": email, "password": "wrong"})
+        httpx.post(f"{server.url}/v2/auth/token", json={"email": email, "password": "wrong"}, timeout=PATIENCE_S)
         for email in (EMAIL, "nobody@example.com")
     ]
 
@@ -216,11 +217,13 @@ def test_a_wrong_password_and_an_unknown_account_look_the_same(server: Server) -
 def test_a_tampered_token_is_refused(server: Server) -> None:
     """Changing any of its three parts breaks it."""
     body = {"email": EMAIL, "password": PASSWORD}
-    parts = httpx.post(f"{server.url}/v2/auth/token", json=body).json()["access_token"].split(".")
+    parts = httpx.post(f"{server.url}/v2/auth/token", json=body, timeout=PATIENCE_S).json()["access_token"].split(".")
     for index in range(3):
         changed = parts.copy()
         changed[index] = changed[index][:4] + ("A" if changed[index][4] != "A" else "B") + changed[index][5:]
-        response = httpx.get(f"{server.url}/v2/streams", headers={"Authorization": f"Bearer {'.'.join(changed)}"})
+        response = httpx.get(
+            f"{server.url}/v2/streams", headers={"Authorization": f"Bearer {'.'.join(changed)}"}, timeout=PATIENCE_S
+        )
         refused(response, 401, "UNAUTHENTICATED")
 
 

@@ -20,6 +20,7 @@ import pytest
 import zstandard
 
 from serving import API_KEY, Server, found, refused, send, serving
+from waiting import PATIENCE_S
 
 FORMATS = ("json", "ndjson", "csv", "parquet", "avro", "arrow")
 EVENTS: list[dict[str, Any]] = [
@@ -233,7 +234,7 @@ def test_text_is_compressed_for_those_who_like_it(
     """While it is sent."""
     headers = {"Accept-Encoding": encoding, "X-API-Key": API_KEY}
     url = f"{server.url}/v2/export/events?stream_id={sample}&format=ndjson"
-    with httpx.stream("GET", url, headers=headers) as response:
+    with httpx.stream("GET", url, headers=headers, timeout=PATIENCE_S) as response:
         packed = b"".join(response.iter_raw())
     assert response.headers["content-encoding"] == encoding
     text = decompress(packed) if decompress else zstandard.ZstdDecompressor().decompressobj().decompress(packed)

@@ -13,6 +13,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok
 
 from serving import API_KEY, Server, serving
+from waiting import PATIENCE_S
 
 NOT_CHECKED = (
     # A cursor of random text, or an average of no field, fits the schema and is refused all the same.
@@ -60,9 +61,9 @@ def test_every_route_answers_as_described(
 
 def test_the_document_is_openapi(server: Server) -> None:
     """It says the same each time, and every reference in it resolves."""
-    text = httpx.get(f"{server.url}/v2/openapi.json").text
-    document = httpx.get(f"{server.url}/v2/openapi.json").json()
+    text = httpx.get(f"{server.url}/v2/openapi.json", timeout=PATIENCE_S).text
+    document = httpx.get(f"{server.url}/v2/openapi.json", timeout=PATIENCE_S).json()
     references = {part.partition('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}
 
     assert references <= document["components"]["schemas"].keys()
-    assert httpx.get(f"{server.url}/v2/openapi.json").text == text
+    assert httpx.get(f"{server.url}/v2/openapi.json", timeout=PATIENCE_S).text == text

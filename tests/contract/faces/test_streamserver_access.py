@@ -12,6 +12,7 @@ import pytest
 
 from serving import API_KEY, EMAIL, PASSWORD, Server, serving
 from streamserver import TUNE, completed, playlist, refused, segments, submit
+from waiting import PATIENCE_S
 
 JWT_SECRET = "what the platform signs its tokens with, 32 bytes"
 SECRET_KEY = "what links are signed with"
@@ -286,5 +287,5 @@ def test_a_server_that_others_can_reach_asks_for_a_credential(tmp_path_factory: 
     data = tmp_path_factory.mktemp("reachable") / "data"
     with serving(data, host="0.0.0.0") as server:
         url = f"http://127.0.0.1:{server.port}/v1/stream/jobs"
-        refused(httpx.get(url), 401)
-        assert httpx.get(url, headers=bearer(API_KEY)).status_code == 200
+        refused(httpx.get(url, timeout=PATIENCE_S), 401)
+        assert httpx.get(url, headers=bearer(API_KEY), timeout=PATIENCE_S).status_code == 200

@@ -13,6 +13,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok
 
 from serving import Server, serving
+from waiting import PATIENCE_S
 
 NOT_CHECKED = (
     # Bytes of random text, an id of no job, or metadata that are no base64 fit the schema and are refused all the same.
@@ -62,9 +63,9 @@ def test_every_route_answers_as_described(
 
 def test_the_document_is_openapi(server: Server) -> None:
     """It says the same each time, and every reference in it resolves."""
-    text = httpx.get(f"{server.url}/v1/stream/openapi.json").text
-    document = httpx.get(f"{server.url}/v1/stream/openapi.json").json()
+    text = httpx.get(f"{server.url}/v1/stream/openapi.json", timeout=PATIENCE_S).text
+    document = httpx.get(f"{server.url}/v1/stream/openapi.json", timeout=PATIENCE_S).json()
     references = {part.partition('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}
 
     assert references <= document["components"]["schemas"].keys()
-    assert httpx.get(f"{server.url}/v1/stream/openapi.json").text == text
+    assert httpx.get(f"{server.url}/v1/stream/openapi.json", timeout=PATIENCE_S).text == text

@@ -7,6 +7,7 @@ import pytest
 
 from streamserver import completed, refused
 from tunes import tune
+from waiting import PATIENCE_S
 
 LONG = {"X-Long-Way": "please"}
 """A header that the short way does not know."""
@@ -69,7 +70,7 @@ def test_requests_sent_ahead_are_answered_in_order(transcoder: httpx.Client, seg
     size = len(transcoder.get(segment).content)
     ahead = 50
     request = f"GET {segment} HTTP/1.1\r\nHost: {url.host}\r\n\r\n".encode()
-    with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
+    with socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_S) as connection:
         connection.sendall(request * ahead)
         with connection.makefile("rb") as answers:
             for _ in range(ahead):

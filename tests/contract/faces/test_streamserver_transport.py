@@ -1,6 +1,5 @@
 """stream-server: pages of other origins, limits while a file arrives, and what every answer carries."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from serving import Server, serving
 from streamserver import TUNE, refused
+from waiting import PATIENCE_S
 
 LIMIT = 200_000
 
@@ -123,10 +123,10 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\
 
 def test_a_client_that_asks_first_is_told_before_it_sends(small: Server) -> None:
     """With Expect: 100-continue, the file's bytes are only asked for when they would be taken."""
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as connection:
+    with small.connection() as connection:
         connection.sendall(head(10 << 20, "Expect: 100-continue"))
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as connection:
+    with small.connection() as connection:
         body = PART + b"no audio\r\n--x--\r\n"
         connection.sendall(head(len(body), "Expect: 100-continue"))
         assert connection.recv(65_536).startswith(b"HTTP/1.1 100 ")
@@ -137,17 +137,17 @@ def test_a_client_that_asks_first_is_told_before_it_sends(small: Server) -> None
 def test_a_client_that_goes_on_sending_still_reads_why_it_was_refused(small: Server) -> None:
     """The server throws away what comes instead of cutting the connection, which would lose the answer on its way."""
     size = 30 << 20
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
+    with small.connection() as connection:
         connection.sendall(head(size) + PART)
         sending = threading.Thread(target=connection.sendall, args=(b"x" * (size - len(PART)),))
         sending.start()
-        sending.join(10)
+        sending.join(PATIENCE_S)
         assert not sending.is_alive()
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_file_that_stops_coming_is_given_up(small: Server) -> None:
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as connection:
+    with small.connection() as connection:
         connection.sendall(head(1_000) + PART + b"RIFF")
         answer = connection.recv(65_536)
 
@@ -156,7 +156,7 @@ def test_a_file_that_stops_coming_is_given_up(small: Server) -> None:
 
 
 def test_a_client_that_goes_away_leaves_nothing(small: Server) -> None:
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as connection:
+    with small.connection() as connection:
         connection.sendall(head(100_000) + PART + b"RIFF" + b"x" * 50_000)
     with small.client(None) as client:
         while left_behind(small):  # ends with the test's own time limit

@@ -13,6 +13,7 @@ import pytest
 
 from serving import API_KEY, EMAIL, PASSWORD, Server, serving
 from streamsource import FORBIDDEN, PASSWORD_OF_ALL, Person, bearer, error_of, fresh, fresh_email, got, house, person
+from waiting import PATIENCE_S
 
 SECRET = "a secret that several services share, and that is long"
 WRONG = "Invalid email or password"
@@ -27,13 +28,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def stranger(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", timeout=PATIENCE_S) as client:
         yield client
 
 
 @pytest.fixture
 def operator(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -246,7 +247,9 @@ def test_tokens_of_both_generations_are_taken(stranger: httpx.Client, scheme: st
 
 def test_a_token_of_another_door_counts_here(server: Server, stranger: httpx.Client) -> None:
     """An account is the same behind every door."""
-    token = httpx.post(f"{server.url}/v2/auth/token", json={"email": EMAIL, "password": PASSWORD}).json()
+    token = httpx.post(
+        f"{server.url}/v2/auth/token", json={"email": EMAIL, "password": PASSWORD}, timeout=PATIENCE_S
+    ).json()
 
     got(stranger.get("/users", headers=bearer(token["access_token"])))
 

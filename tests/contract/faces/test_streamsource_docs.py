@@ -13,6 +13,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok
 
 from serving import API_KEY, Server, serving
+from waiting import PATIENCE_S
 
 DOCUMENT = "/swagger/v1/swagger.yaml"
 BEARER = {"Authorization": f"Bearer {API_KEY}"}
@@ -56,19 +57,21 @@ def test_every_route_answers_as_described(
             suppress(Unsatisfiable),
         ):  # a route without parameters cannot be asked wrongly
             check()
-    assert httpx.get(f"{server.url}/api/v1/users", headers=BEARER).status_code == 200, "The key was revoked on the way"
+    assert httpx.get(f"{server.url}/api/v1/users", headers=BEARER, timeout=PATIENCE_S).status_code == 200, (
+        "The key was revoked on the way"
+    )
 
 
 def test_the_document_is_openapi(server: Server) -> None:
     """YAML that is JSON as well: it says the same each time, and every reference in it resolves."""
-    answer = httpx.get(f"{server.url}{DOCUMENT}")
+    answer = httpx.get(f"{server.url}{DOCUMENT}", timeout=PATIENCE_S)
     document = answer.json()
     references = {part.partition('"')[0] for part in answer.text.split('"$ref": "#/components/schemas/')[1:]}
 
     assert answer.headers["content-type"] == "application/yaml"
     assert references <= document["components"]["schemas"].keys()
     assert "mainstem." not in answer.text  # two shapes of one name would have their modules' names
-    assert httpx.get(f"{server.url}{DOCUMENT}").text == answer.text
+    assert httpx.get(f"{server.url}{DOCUMENT}", timeout=PATIENCE_S).text == answer.text
 
 
 @pytest.mark.parametrize(
@@ -98,4 +101,4 @@ def test_the_document_has_every_route(server: Server, route: str) -> None:
     """Those of the guide for clients, and those that it only plans."""
     method, path = route.split()
 
-    assert method.lower() in httpx.get(f"{server.url}{DOCUMENT}").json()["paths"][path]
+    assert method.lower() in httpx.get(f"{server.url}{DOCUMENT}", timeout=PATIENCE_S).json()["paths"][path]

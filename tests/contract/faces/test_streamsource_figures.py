@@ -9,6 +9,7 @@ import pytest
 
 from serving import Server, serving
 from streamsource import Person, fresh, person
+from waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +147,12 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 def polled(somebody: Person, **headers: str) -> httpx.Response:
     """What anybody gets of his server."""
-    return httpx.get(f"{somebody.api.base_url}feed", headers=headers)
+    return httpx.get(f"{somebody.api.base_url}feed", headers=headers, timeout=PATIENCE_S)
 
 
 def test_the_feed_is_closed_unless_the_operator_opens_it(server: Server, reader: Person) -> None:
     """Whoever has a token may poll it all the same."""
-    refused = httpx.get(f"{server.url}/api/v1/feed")
+    refused = httpx.get(f"{server.url}/api/v1/feed", timeout=PATIENCE_S)
     assert (refused.status_code, refused.json()) == (401, {"error": "Unauthorized"})
     assert isinstance(reader.api.get("/feed").json(), list)
 

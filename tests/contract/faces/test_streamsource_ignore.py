@@ -8,6 +8,7 @@ import pytest
 
 from serving import API_KEY, Server, serving
 from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, person
+from waiting import PATIENCE_S
 
 KEYS = ["id", "list_type", "value", "notes", "created_at", "updated_at"]
 
@@ -21,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def admin(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from serving import API_KEY, Server, serving
 from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, house, person
+from waiting import PATIENCE_S
 
 KEYS = {
     *("id", "source", "link", "status", "is_pinned", "is_archived", "platform", "orientation", "kind", "city", "state"),
@@ -49,7 +50,7 @@ def reader(server: Server) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def operator(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -15,8 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from farside import FarSide, HlsSource, far_side, page
 from mainstem.clock import system_clock
 from serving import EMAIL, PASSWORD, Server, serving
+from waiting import PATIENCE_S
 
-WITHIN_S = 30.0
 SHEET = json.dumps({"channel": "CollaborativeStreamsChannel"})
 
 
@@ -32,7 +32,7 @@ def checking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 async def client(checking: Server) -> AsyncIterator[httpx.AsyncClient]:
     """Its administrator."""
-    async with httpx.AsyncClient(base_url=checking.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=checking.url, timeout=PATIENCE_S) as client:
         signed_in = await client.post("/api/v1/users/login", json={"email": EMAIL, "password": PASSWORD})
         client.headers["Authorization"] = f"Bearer {signed_in.json()['token']}"
         yield client
@@ -52,7 +52,7 @@ async def add(client: httpx.AsyncClient, link: str) -> int:
 
 async def until(client: httpx.AsyncClient, listing: int, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The listing as soon as it fits."""
-    deadline = time.monotonic() + WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         found: dict[str, Any] = (await client.get(f"/api/v1/streams/{listing}")).json()
         if fits(found):
@@ -103,7 +103,7 @@ async def test_what_the_checker_finds_is_told_and_counted(
     await until(client, listing, lambda found: found["status"] == "live")
     token = client.headers["Authorization"].removeprefix("Bearer ")
     address = f"{checking.url}/cable?token={token}".replace("http", "ws", 1)
-    async with connect(address) as line, asyncio.timeout(WITHIN_S):
+    async with connect(address, open_timeout=PATIENCE_S) as line, asyncio.timeout(PATIENCE_S):
         await line.send(json.dumps({"command": "subscribe", "identifier": SHEET}))
         source.ended = True
         told = await heard(line, "cell_updated", cell_id=f"stream_{listing}_status", value="offline")
@@ -138,7 +138,7 @@ async def test_a_checker_that_dies_is_started_again(checking: Server, client: ht
 
 async def line(server: Server, count: int) -> dict[str, object]:
     """What the server logs when it starts its checker for the so-manieth time."""
-    deadline = time.monotonic() + WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         starts = [
             each for each in server.log_lines() if each.get("event") == "child started" and each.get("child") == "check"

@@ -8,6 +8,7 @@ import pytest
 
 from serving import API_KEY, Server, serving
 from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, person
+from waiting import PATIENCE_S
 
 UNKNOWN_CITY = "City is not a recognized city. Please contact an admin to add it."
 KEYS = [
@@ -51,7 +52,7 @@ def reader(server: Server) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def admin(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
         yield client
 
 

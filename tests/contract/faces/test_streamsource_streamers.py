@@ -8,6 +8,7 @@ import pytest
 
 from serving import API_KEY, Server, serving
 from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, person
+from waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def reader(server: Server) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def operator(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
         yield client
 
 

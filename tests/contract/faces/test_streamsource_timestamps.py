@@ -8,6 +8,7 @@ import pytest
 
 from serving import API_KEY, Server, serving
 from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, person
+from waiting import PATIENCE_S
 
 MOMENT = "2025-07-05T10:00:00.250Z"
 
@@ -41,7 +42,7 @@ def reader(server: Server) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def admin(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=30) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
         yield client
 
 

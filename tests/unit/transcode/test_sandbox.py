@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from waiting import PATIENCE_S
+
 SETTING = """
 import os, resource, socket, sys
 from mainstem.transcode.sandbox import Allowance, confine
@@ -19,7 +21,7 @@ confine(Allowance(memory_bytes=512 << 20, cpu_s=1, file_bytes=1_000, files=16, n
 def confined(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A confined process that runs this program."""
     command = [sys.executable, "-c", SETTING + program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 @pytest.fixture
