@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from serving import API_KEY, Server, found, serving
+from waiting import PATIENCE_S, wait_until
 
 TIME = "2024-03-15T10:30:00Z"
 ONE, MANY = "/v2/ingest/events", "/v2/ingest/batch"
@@ -24,7 +25,7 @@ class Connection:
     """One kept-alive connection, byte by byte."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = self.socket.makefile("rb")
 
@@ -378,14 +379,8 @@ def test_a_client_that_goes_away_harms_nobody(server: Server, client: httpx.Clie
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with small limits and little patience."""
-    limits = {
-        "body_bytes_max": 4_096,
-        "event_bytes_max": 2_048,
-        "header_timeout_s": 0.3,
-        "body_timeout_s": 0.3,
-        "keep_alive_s": 0.6,
-    }
+    """A server with small limits and little patience; headers get so much that they come in time."""
+    limits = {"body_bytes_max": 4_096, "event_bytes_max": 2_048, "header_timeout_s": 2, "body_timeout_s": 0.3}
     with serving(tmp_path_factory.mktemp("impatient") / "data", **limits) as running:
         yield running
 
@@ -407,24 +402,20 @@ def test_a_body_that_does_not_come_is_given_up(impatient: Server, stream: str, m
     """With an answer or without one, the connection is free again soon, and nothing of it is stored."""
     with Connection(impatient.port) as connection:
         assert connection.ask(request(ONE, event(stream))).status == 200
-        began = time.monotonic()
         connection.send(request(ONE, event(stream), *more)[:-5])
-        received = connection.socket.recv(4_096)
-        while received and b"\r\n\r\n" not in received:
-            received += connection.socket.recv(4_096)
+        received = b"".join(iter(lambda: connection.socket.recv(4_096), b""))
 
-        assert time.monotonic() - began < 3
         assert not received or b" 408 " in received.splitlines()[0]
     with impatient.client() as client:
         assert len(numbers(client, stream)) == 1
 
 
-def test_an_idle_connection_is_closed(impatient: Server, stream: str) -> None:
+def test_an_idle_connection_is_closed(tmp_path: Path, stream: str) -> None:
     """After the keep-alive time, counted from the last answer on either way."""
-    with Connection(impatient.port) as connection:
+    with serving(tmp_path / "data", keep_alive_s=2) as server, Connection(server.port) as connection:
         for more in [(), (LONG,), (), ()]:
             assert connection.ask(request(ONE, event(stream), *more)).status == 200
-            time.sleep(0.35)
+            time.sleep(0.7)
         assert connection.is_closed()
 
 
@@ -435,12 +426,14 @@ def test_a_request_under_way_is_answered_before_the_end(tmp_path: Path, stream: 
         assert connection.ask(request(ONE, event(stream))).status == 200
         asked = request(ONE, event(stream, 1), *more)
         connection.send(asked[:-5])
-        time.sleep(0.2)
+        with server.client() as other:
+            other.get("/health")  # its answer says that what came before was read
         server.process.terminate()
-        time.sleep(0.5)
+        wait_until(lambda: server.has_logged("stopping"))
+        time.sleep(0.3)  # while it closes the connections that wait for nothing
         answer = connection.ask(asked[-5:])
 
         assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert server.process.wait(10) == 0
+        assert server.process.wait(PATIENCE_S) == 0
     with serving(tmp_path / "data") as server, server.client() as client:
         assert numbers(client, stream) == [0, 1]
