@@ -1,28 +1,18 @@
 """Listings of what this server plays itself are asked of the engine, not of the network."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
 
 from mainstem.catalogue import Reason, Result, Target
 from mainstem.catalogue.liveness import target_of
-from mainstem.storage import Records, SqliteRecords
+from mainstem.storage import Records
 from mainstem.transcode import JobState
 from mainstem.transcode.tables import jobs
 from mainstem.worker import OwnJobs
 
 JOB = "3f0c9a52-7a1e-4f0e-9b11-0b8f8a5d2c10"
 OTHER = "00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[Records]:
-    engine = SqliteRecords(tmp_path / "mainstem.sqlite")
-    await engine.migrate()
-    async with engine:
-        yield engine
 
 
 async def add_job(records: Records, state: JobState) -> None:

@@ -1,34 +1,13 @@
 """A catalogue over real records, with a clock that stands still, and people of every role."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import msgspec
 import pytest
 
 from mainstem.catalogue import Flags, Imports, Listings, Places, Streamers
 from mainstem.clock import FixedClock
 from mainstem.identity import Directory, Principal, Scope, Tier
-from mainstem.storage import Records, SqliteRecords
+from mainstem.storage import Records
 from mainstem.work import Queue
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[Records]:
-    engine = SqliteRecords(tmp_path / "mainstem.sqlite")
-    await engine.migrate()
-    async with engine:
-        yield engine
-
-
-@pytest.fixture
-def queue(records: Records, clock: FixedClock) -> Queue:
-    return Queue(records, clock)
 
 
 @pytest.fixture

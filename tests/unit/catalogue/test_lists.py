@@ -1,6 +1,8 @@
 """Lists answer as a few lines of Python over all listings would, and never read more than an index."""
 
+import asyncio
 import random
+from array import array
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
@@ -22,6 +24,7 @@ from mainstem.catalogue import (
     Sort,
     Status,
     StreamerId,
+    findings,
     lists,
 )
 from mainstem.catalogue.tables import listing_counts, locations, streamers
@@ -29,6 +32,7 @@ from mainstem.catalogue.tables import listings as rows
 from mainstem.identity import AccountNotFound, Principal
 from mainstem.ids import AccountId
 from mainstem.storage import Records
+from waiting import until
 
 COUNT = 120
 WORDS = ["march", "Bridge", "ÄRGER", "NY", "100%", "a_b", 'say "hi"', "it's"]
@@ -206,6 +210,31 @@ async def test_what_a_search_found_is_forgotten_with_a_listing(
     after = await listings.page(administrator, marching)
 
     assert (after.total, after.listings[0]) == (before.total - 1, before.listings[1])
+
+
+async def test_searches_that_take_long_leave_others_their_turn(
+    records: Records, listings: Listings, ada: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many search, a list without a search is read; and who asks for the same gets what one of them found."""
+    await fill(records, [ada.account], 1)
+    go_on, searching = asyncio.Event(), list[str]()
+    find = findings._find
+
+    async def slowly(rows: AsyncConnection, request: PageRequest, within: lists.Halves) -> array[int]:
+        searching.append(str(request.filters.search))
+        await go_on.wait()
+        return await find(rows, request, within)
+
+    monkeypatch.setattr(findings, "_find", slowly)
+    wanted = [PageRequest(filters=Filters(search=text)) for text in ["march", "bridge"] * 6]
+    async with asyncio.TaskGroup() as readers:
+        pages = [readers.create_task(listings.page(ada, request)) for request in wanted]
+        await until(lambda: len(searching) == 2)
+        assert (await listings.page(ada, PageRequest())).total
+        go_on.set()
+
+    assert len(searching) <= 4, "those of both turns found the same, at worst"
+    assert len({page.result().total for page in pages}) == 2
 
 
 async def test_an_owner_that_does_not_exist_is_told(listings: Listings, ada: Principal) -> None:

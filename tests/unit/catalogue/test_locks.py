@@ -14,11 +14,6 @@ CELL, OTHER = Cell(1, "title"), Cell(1, "city")
 
 
 @pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
 def locks(clock: FixedClock) -> CellLocks:
     return CellLocks(clock)
 

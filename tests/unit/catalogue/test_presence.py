@@ -11,11 +11,6 @@ MINUTE_S = 60
 
 
 @pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
 def presence(clock: FixedClock) -> Presence:
     return Presence(clock)
 

@@ -1,15 +1,12 @@
 """A directory over real records, with a clock that stands still and hashing that is quick."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from argon2 import PasswordHasher
 
 from mainstem.clock import FixedClock
 from mainstem.identity import Directory
 from mainstem.identity.passwords import Passwords
-from mainstem.storage import Records, SqliteRecords
+from mainstem.storage import Records
 
 SIGNING_KEY = b"s" * 32
 
@@ -17,19 +14,6 @@ SIGNING_KEY = b"s" * 32
 def new_directory(records: Records, clock: FixedClock) -> Directory:
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     return Directory(records, clock, SIGNING_KEY, 3_600, passwords)
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[Records]:
-    engine = SqliteRecords(tmp_path / "mainstem.sqlite")
-    await engine.migrate()
-    async with engine:
-        yield engine
 
 
 @pytest.fixture

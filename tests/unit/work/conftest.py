@@ -11,24 +11,6 @@ from mainstem.work import Queue
 
 
 @pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[SqliteRecords]:
-    engine = SqliteRecords(tmp_path / "mainstem.sqlite")
-    await engine.migrate()
-    async with engine:
-        yield engine
-
-
-@pytest.fixture
-def queue(records: SqliteRecords, clock: FixedClock) -> Queue:
-    return Queue(records, clock)
-
-
-@pytest.fixture
 async def other(records: SqliteRecords, tmp_path: Path, clock: FixedClock) -> AsyncIterator[Queue]:
     """The same queue through connections of its own, as another process has it."""
     async with SqliteRecords(tmp_path / "mainstem.sqlite") as engine:

@@ -15,8 +15,6 @@ from mainstem.catalogue.liveness.hosts import Hosts
 from mainstem.catalogue.liveness.own import NoOwnStreams
 from mainstem.catalogue.liveness.probing import Prober
 from mainstem.clock import FixedClock
-from mainstem.storage import Records, SqliteRecords
-from mainstem.work import Queue
 
 TIMEOUT_S = 1.0
 
@@ -24,24 +22,6 @@ TIMEOUT_S = 1.0
 @pytest.fixture
 def data() -> Path:
     return Path(__file__).parents[3] / "data" / "liveness"
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[Records]:
-    engine = SqliteRecords(tmp_path / "mainstem.sqlite")
-    await engine.migrate()
-    async with engine:
-        yield engine
-
-
-@pytest.fixture
-def queue(records: Records, clock: FixedClock) -> Queue:
-    return Queue(records, clock)
 
 
 @pytest.fixture
