@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import gc
 import signal
@@ -80,6 +81,8 @@ from mainstem.work import Queue, QueueWatch
 logger = get_logger("mainstem")
 
 _BACKLOG = 2_048
+_PORT_REFUSED = (errno.EADDRINUSE, errno.EACCES)
+"""What another port may help with; anything else is wrong with the address."""
 _DATASTREAM = Door(
     "DataStream", ["/v2", "/health", "/metrics"], "Send events, query them, add them up, follow them live.", "/v2/docs"
 )
@@ -428,8 +431,9 @@ def _listening_socket(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
+            another = "MAINSTEM_PORT" if error.errno in _PORT_REFUSED else "MAINSTEM_HOST"
             raise Unavailable(
-                f"Cannot listen on {host} port {port}: {error.strerror}; choose another with MAINSTEM_PORT"
+                f"Cannot listen on {host} port {port}: {error.strerror}; choose another with {another}."
             ) from error
         yield listener
 

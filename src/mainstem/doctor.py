@@ -9,6 +9,7 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,6 @@ async def examine(settings: Settings) -> list[Check]:
         _data(layout),
         _disk(layout, settings),
         _port(settings),
-        _ffmpeg(),
         await _records(layout),
         await _tasks(layout),
         *_log(layout),
@@ -68,6 +68,7 @@ def _versions() -> Check:
         "SQLite": sqlite3.sqlite_version,
         "DuckDB": duckdb.__version__,
         "Arrow": pyarrow.__version__,
+        "PyAV": metadata.version("av"),  # without loading it: only the children do
     }
     return Check("versions", Verdict.GOOD, ", ".join(f"{name} {version}" for name, version in versions.items()))
 
@@ -124,13 +125,6 @@ def _answers(settings: Settings) -> bool:
     finally:
         connection.close()
     return {"status", "components"} <= health.keys()
-
-
-def _ffmpeg() -> Check:
-    path = shutil.which("ffmpeg")
-    if path is None:
-        return Check("ffmpeg", Verdict.NOTE, "ffmpeg is not installed; nothing needs it yet.")
-    return Check("ffmpeg", Verdict.GOOD, f"ffmpeg is {path}.")
 
 
 async def _records(layout: Layout) -> Check:

@@ -13,13 +13,13 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from mainstem.errors import Invalid
 
@@ -33,13 +33,23 @@ _SIZES = {"kib": _KIB, "mib": _MIB, "gib": _GIB}
 _HIDDEN = ("admin_password", "api_key", "secret_key", "jwt_secret", "secret_key_base")
 _SWITCH = {"on": "true", "off": "false", "yes": "true", "no": "false"}
 
-type _Email = Annotated[str, Meta(pattern=r"^\S+@\S+$")]
+
+def _text_like(pattern: str, wanted: str) -> Meta:
+    """`wanted`: what the pattern says, for whoever got it wrong."""
+    return Meta(pattern=pattern, extra={"wanted": wanted})
+
+
+type _Email = Annotated[str, _text_like(r"^\S+@\S+$", "an email address")]
 type _Password = Annotated[str, Meta(min_length=8)]
-type _ApiKey = Annotated[str, Meta(pattern=r"^ms_[A-Za-z0-9_-]{16,128}$")]
+type _ApiKey = Annotated[
+    str, _text_like(r"^ms_[A-Za-z0-9_-]{16,128}$", "`ms_` and 16 to 128 letters, digits, `-` or `_`")
+]
 type _Secret = Annotated[str, Meta(min_length=16)]
 type _SigningSecret = Annotated[str, Meta(min_length=32)]
-type _Origin = Annotated[str, Meta(pattern=r"^(\*|[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s,]+)$")]
-type _Network = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")]
+type _Origin = Annotated[
+    str, _text_like(r"^(\*|[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s,]+)$", "an origin such as https://example.com, or `*`")
+]
+type _Network = Annotated[str, _text_like(r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$", "an address or a network")]
 
 
 def _text(
@@ -485,7 +495,54 @@ def _checked(name: str, choice: _Choice) -> object:
         return msgspec.convert(value, field.type, strict=not isinstance(choice.value, str), dec_hook=_path)
     except msgspec.ValidationError as error:
         given = "" if name in _HIDDEN else f" It is {choice.value!r}."
-        raise Invalid(f"{choice.source} is wrong: {error}.{given}", setting=name) from error
+        raise Invalid(f"{choice.source} is wrong: it must be {_wanted(field)}.{given}", setting=name) from error
+
+
+def _wanted(field: msgspec.structs.FieldInfo) -> str:
+    """What a value must be, in words."""
+    unit = str((_meta(field).extra or {}).get("unit", ""))
+    if unit == "bytes":
+        return f"a number of bytes, or a size such as 64KiB or 16MiB{_range(_meta(field), _as_size)}"
+    return _in_words(inspect.type_info(field.type), "" if unit == "port" else unit)
+
+
+def _in_words(kind: inspect.Type, unit: str) -> str:
+    of_unit = f" of {unit}" if unit else ""
+    match kind:
+        case inspect.Metadata(type=inner, extra=extra):
+            wanted: str | None = (extra or {}).get("wanted")
+            return wanted or _in_words(inner, unit)
+        case inspect.UnionType(types=(*_, inspect.NoneType())):  # only those that may be left to the server
+            return _in_words(kind.types[0], unit)
+        case inspect.VarTupleType(item_type=item):
+            return f"{_in_words(item, unit)}, or several with commas between"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"a whole number{of_unit}{_range(kind, str)}"
+        case inspect.FloatType():
+            return f"a number{of_unit}{_range(kind, str)}"
+        case inspect.StrType(min_length=int(least)):
+            return f"{least} characters or more"
+        case inspect.CustomType():
+            return "the path of a folder"
+    return "text that is not empty"
+
+
+def _range(limits: Meta | inspect.IntType | inspect.FloatType, write: Callable[[float], str]) -> str:
+    if limits.ge is None:
+        return ""
+    least = write(limits.ge)
+    return f", {least} or more" if limits.le is None else f", from {least} to {write(limits.le)}"
+
+
+def _as_size(size: float) -> str:
+    for name, unit in (("GiB", _GIB), ("MiB", _MIB), ("KiB", _KIB)):
+        if size and size % unit == 0:
+            return f"{size // unit}{name}"
+    return str(size)
 
 
 def _size(text: str) -> str | int:

@@ -111,10 +111,26 @@ def test_accounts_are_listed_oldest_first(shell: Shell, admin: Any) -> None:
     shell.run("user", "add", "alice")
 
     assert [account["name"] for account in shell.ask("user", "list")] == ["root", "alice"]
-    assert [line.split()[:2] for line in shell.run("user", "list")[1].splitlines()[1:]] == [
-        ["8", "root"],
-        ["9", "alice"],
+    assert [line.split()[:3] for line in shell.run("user", "list")[1].splitlines()[1:]] == [
+        ["8", "root", "admin"],
+        ["9", "alice", "editor"],
     ]
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "nowhere.invalid"])
+def test_an_address_that_is_not_this_machines_is_told_from_a_port_that_is_taken(shell: Shell, address: str) -> None:
+    """Each names the setting that helps, and nothing was made yet."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert shell.run("serve", "--port", str(port)) == (1, "")
+    said = (
+        f"mainstem: Cannot listen on 127.0.0.1 port {port}: Address already in use; choose another with MAINSTEM_PORT."
+    )
+    assert shell.error == f"mainstem: {said}\n"
+
+    assert shell.run("serve", "--host", address) == (1, "")
+    assert shell.error.endswith("; choose another with MAINSTEM_HOST.\n")
+    assert not shell.data.exists()
 
 
 def test_a_password_may_come_from_a_pipe(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

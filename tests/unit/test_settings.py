@@ -75,6 +75,27 @@ def test_a_value_that_does_not_fit_is_refused_under_its_variable(variable: str, 
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MAINSTEM_PORT", "http", "a whole number, from 0 to 65535. It is 'http'."),
+        ("MAINSTEM_RETENTION_DAYS", "0", "a whole number of days, from 1 to 36500. It is '0'."),
+        ("MAINSTEM_QUERY_TIMEOUT_S", "nan", "a number of seconds, 0.001 or more. It is 'nan'."),
+        ("MAINSTEM_BODY_BYTES_MAX", "lots", "a number of bytes, or a size such as 64KiB or 16MiB, 1KiB or more."),
+        ("MAINSTEM_LOG_LEVEL", "loud", "one of debug, error, info, warning. It is 'loud'."),
+        ("MAINSTEM_RATE_LIMIT", "often", "true or false. It is 'often'."),
+        ("MAINSTEM_ADMIN_EMAIL", "nobody", "an email address. It is 'nobody'."),
+        ("MAINSTEM_ADMIN_PASSWORD", "short", "8 characters or more."),
+        ("MAINSTEM_HOST", " ", "text that is not empty. It is ' '."),
+        ("ALLOWED_ORIGINS", "a.example", "an origin such as https://example.com, or `*`, or several with commas"),
+    ],
+)
+def test_what_a_value_must_be_is_said_in_words(variable: str, value: str, said: str) -> None:
+    """In those of an operator, not of a programmer; what is secret is not repeated."""
+    with pytest.raises(Invalid, match=re.escape(f"{variable} is wrong: it must be {said}")):
+        load_settings({variable: value})
+
+
+@pytest.mark.parametrize(
     ("environ", "port"),
     [
         ({"STREAM_SERVER_PORT": "9001"}, 9001),

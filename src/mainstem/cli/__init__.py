@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     """Every command and its options; documentation and tests read them from here."""
     top = argparse.ArgumentParser(
         prog="mainstem",
-        description="One server for streams of every kind: send events, query them, lose none.",
+        description="One server for streams of every kind: send events and query them, turn audio into HLS, know which"
+        " streams elsewhere are live.",
         epilog=f"Settings come from {PREFIX}… variables and from the TOML file that {CONFIG_VARIABLE} or --config"
         " names. Exit status: 0 done, 1 failed or a problem was found, 2 asked for wrongly.",
     )

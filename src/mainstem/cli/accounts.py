@@ -42,7 +42,12 @@ _DAY_US = 86_400 * SECOND_US
 
 
 def add_user(commands: Commands) -> None:
-    users = add_group(commands, "user", "add and list accounts", "Add and list accounts. Works while the server runs.")
+    users = add_group(
+        commands,
+        "user",
+        "look after accounts, their roles and user keys",
+        "Accounts, their roles and user keys. Works while the server runs.",
+    )
     add = add_command(
         users,
         "add",
@@ -245,11 +250,8 @@ def _list_accounts(asked: argparse.Namespace, settings: Settings) -> int:
         show_json([_account_view(account) for account in accounts])
     else:
         show_table(
-            ("id", "name", "email", "administrator", "created"),
-            [
-                (str(one.id), one.name, one.email or "", "yes" if one.is_admin else "", rfc3339(one.created_us))
-                for one in accounts
-            ],
+            ("id", "name", "email", "role", "created"),
+            [(str(one.id), one.name, one.email or "", one.role, rfc3339(one.created_us)) for one in accounts],
         )
     return DONE
 

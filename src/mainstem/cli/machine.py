@@ -67,7 +67,7 @@ def add_doctor(commands: Commands) -> None:
         "doctor",
         _doctor,
         "check the data and the machine",
-        "Check disk, port, ffmpeg, versions, the database, and the checksum of every segment of the log."
+        "Check versions, folder, disk, port, the database, parked tasks, and the checksum of every segment of the log."
         " Works while the server runs.",
     )
     doctor.add_argument(

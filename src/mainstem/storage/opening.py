@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -46,7 +47,7 @@ class Workplace:
 async def open_storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
     """The storage of the one server that may use `settings.data`, made at the first start and migrated when needed.
 
-    Raises Unavailable while another server uses the folder.
+    Raises Unavailable while another server uses the folder, and where the file system refuses what is needed.
     """
     # Here, for processes that open a workplace alone must not carry these: they are half of such a process.
     from mainstem.storage.embedded.analytics import DuckAnalytics
@@ -56,22 +57,23 @@ async def open_storage(settings: Settings, clock: Clock) -> AsyncIterator[Storag
     layout.make()
     log_options = {name: getattr(settings, name) for name in LogOptions.__struct_fields__}
     async with AsyncExitStack() as stack:
-        stack.enter_context(exclusive(layout.lock))
-        layout.clear_temporary()
-        records = SqliteRecords(layout.records)
-        stack.push_async_callback(records.close)
-        await records.migrate()
-        await records.open()
-        log = await stack.enter_async_context(EmbeddedLog.open(layout.log, LogOptions(**log_options), clock))
-        analytics = DuckAnalytics(
-            threads=settings.query_threads,
-            memory_bytes=settings.query_memory_bytes,
-            queries_max=settings.queries_max,
-            temp_dir=layout.temporary / "queries",
-        )
-        stack.push_async_callback(analytics.close)
-        own = stack.enter_context(scratch(layout))
-        blobs = FolderBlobs(layout.blobs, layout.temporary)
+        with _refusing_plainly(layout):
+            stack.enter_context(exclusive(layout.lock))
+            layout.clear_temporary()
+            records = SqliteRecords(layout.records)
+            stack.push_async_callback(records.close)
+            await records.migrate()
+            await records.open()
+            log = await stack.enter_async_context(EmbeddedLog.open(layout.log, LogOptions(**log_options), clock))
+            analytics = DuckAnalytics(
+                threads=settings.query_threads,
+                memory_bytes=settings.query_memory_bytes,
+                queries_max=settings.queries_max,
+                temp_dir=layout.temporary / "queries",
+            )
+            stack.push_async_callback(analytics.close)
+            own = stack.enter_context(scratch(layout))
+            blobs = FolderBlobs(layout.blobs, layout.temporary)
         yield Storage(
             records=records, log=log, blobs=blobs, analytics=analytics, signals=LocalSignals(clock), scratch=own
         )
@@ -90,6 +92,18 @@ async def open_workplace(settings: Settings) -> AsyncIterator[Workplace]:
         own = stack.enter_context(scratch(layout))
         # What is not written yet lies here: a server that starts clears its own temporary folder.
         yield Workplace(records=records, blobs=FolderBlobs(layout.blobs, own), scratch=own)
+
+
+@contextmanager
+def _refusing_plainly(layout: Layout) -> Iterator[None]:
+    """A full disk, or a folder of another user's, in a sentence for the operator. Raises Unavailable."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or layout.data
+        raise Unavailable(f"The data folder {layout.data} cannot be used: {where}: {error.strerror}.") from error
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"The data folder {layout.data} cannot be used: {error}.") from error
 
 
 @contextmanager

@@ -111,7 +111,7 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mainstem.sqlite"
     path.write_bytes(b"this is text\n" * 1_000)
 
-    with pytest.raises(Unavailable, match="the file is no SQLite database"):
+    with pytest.raises(Unavailable, match="no SQLite database: restore it from a backup"):
         await SqliteRecords(path).migrate()
 
 

@@ -1,6 +1,7 @@
 """Opening a data folder: one server at a time, with everything in its place."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -58,6 +59,20 @@ async def test_what_a_crash_left_is_cleared_away(tmp_path: Path) -> None:
     async with open_storage(Settings(data=tmp_path), system_clock):
         assert not (layout.temporary / "blob-half").exists()
         assert not (layout.temporary / "queries" / "spilled").exists()
+
+
+@pytest.mark.parametrize(
+    ("taken", "said"), [("lock", "lock: Is a directory"), ("log/catalog.sqlite", "unable to open database file")]
+)
+async def test_what_the_file_system_refuses_at_a_start_is_said_in_a_sentence(
+    tmp_path: Path, taken: str, said: str
+) -> None:
+    """As a full disk or a folder of another user's does; here something else is where a file should be."""
+    (tmp_path / taken).mkdir(parents=True)
+
+    with pytest.raises(Unavailable, match=rf"^The data folder {re.escape(str(tmp_path))} cannot be used: .*{said}\.$"):
+        async with open_storage(Settings(data=tmp_path), system_clock):
+            pass
 
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ _REFUSALS = {
     sqlite3.SQLITE_CORRUPT: "the database is damaged: run `mainstem doctor`",
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
-    sqlite3.SQLITE_NOTADB: "the file is no SQLite database",
+    sqlite3.SQLITE_NOTADB: "mainstem.sqlite is no SQLite database: restore it from a backup",
 }
 
 
