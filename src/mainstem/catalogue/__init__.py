@@ -77,7 +77,7 @@ if TYPE_CHECKING:
         Places,
     )
     from mainstem.catalogue.presence import Person, Presence, Present
-    from mainstem.catalogue.rights import require_maker, require_reader
+    from mainstem.catalogue.rights import require_administrator, require_maker, require_reader
     from mainstem.catalogue.sheet import Came, Changed, Left, Locked, News, NotLocked, PeopleNow, Sheet, Unlocked
     from mainstem.catalogue.streamers import (
         AccountChanges,
@@ -194,6 +194,7 @@ __all__ = [
     "keep_checking",
     "open_prober",
     "read_streamwall",
+    "require_administrator",
     "require_maker",
     "require_reader",
 ]
@@ -279,7 +280,7 @@ _PLACES = {
         "Places",
     ),
     "mainstem.catalogue.presence": ("Person", "Presence", "Present"),
-    "mainstem.catalogue.rights": ("require_maker", "require_reader"),
+    "mainstem.catalogue.rights": ("require_administrator", "require_maker", "require_reader"),
     "mainstem.catalogue.sheet": (
         "Came",
         "Changed",

@@ -157,16 +157,16 @@ class Accounts:
         return AccountPage(found, total or 0)
 
     async def get(self, principal: Principal, account: AccountId) -> Account:
-        """Oneself, or anybody for an administrator. Raises AccountNotFound, Denied."""
-        found = await self._directory.account(account)
+        """Oneself, or anybody for an administrator. Raises Denied, whether there is such an account or not, then
+        AccountNotFound."""
         if account != principal.account:
             _require_administrator(principal)
-        return found
+        return await self._directory.account(account)
 
     async def set_role(self, principal: Principal, account_id: AccountId, role: str) -> Account:
-        """Raises AccountNotFound, Denied, InvalidFields, and AccountStays when nobody would be administrator."""
-        account = await self._directory.account(account_id)
+        """Raises Denied, AccountNotFound, InvalidFields, and AccountStays when nobody would be administrator."""
         _require_administrator(principal)
+        account = await self._directory.account(account_id)
         if role not in list(Role):
             raise InvalidFields([_NO_ROLE])
         values = {"is_admin": role == Role.ADMIN, "is_editor": role != Role.DEFAULT, "updated_us": self._clock()}
@@ -182,10 +182,10 @@ class Accounts:
         """End an account and its credentials for good; what it owns goes to the administrator who does it, or where the
         operator does, to the oldest of the others. Who that is.
 
-        Raises AccountNotFound, Denied, and AccountStays for oneself and for the last administrator.
+        Raises Denied, AccountNotFound, and AccountStays for oneself and for the last administrator.
         """
-        await self._directory.account(account_id)
         _require_administrator(principal)
+        await self._directory.account(account_id)
         if account_id == principal.account:
             raise AccountStays("You cannot delete your own account.")
         async with self._records.begin() as tx:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from mainstem.catalogue import require_administrator
 from mainstem.errors import Unauthenticated
 from mainstem.faces.streamsource import wire
 from mainstem.faces.streamsource.context import Context
@@ -139,8 +140,9 @@ class _Accounts:
         return wire.enveloped("user", wire.user_out(account))
 
     async def update(self, call: Call) -> Answer:
-        given = await parameters_of(call, "user")
+        require_administrator(call.caller)  # before anything tells which accounts there are
         number = AccountId(record_id(call))
+        given = await parameters_of(call, "user")
         if "role" in given:
             account = await self._context.accounts.set_role(call.caller, number, given.text("role") or "")
         else:
@@ -148,6 +150,7 @@ class _Accounts:
         return wire.enveloped("user", wire.user_out(account))
 
     async def delete(self, call: Call) -> Answer:
+        require_administrator(call.caller)
         await self._context.accounts.delete(call.caller, AccountId(record_id(call)))
         return Answer(204)
 

@@ -12,13 +12,14 @@ from mainstem.catalogue import (
     Places,
     Streamers,
     Timestamps,
+    require_reader,
 )
 from mainstem.clock import Clock
-from mainstem.errors import Denied, Unauthenticated
+from mainstem.errors import Unauthenticated
 from mainstem.faces.streamsource import wire
 from mainstem.faces.streamsource.throttle import Throttle
 from mainstem.http import Call
-from mainstem.identity import KEY_PREFIX, Accounts, Directory, Principal, Scope
+from mainstem.identity import KEY_PREFIX, Accounts, Directory, Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,12 @@ class Context:
         return words[-1]
 
     async def authenticate(self, call: Call) -> Principal:
-        """Who shows a token, or an API key of ours, as Authorization: Bearer. Raises Unauthenticated, and Denied for a
-        key that is not for reading."""
+        """Who shows a token, or an API key of ours, as Authorization: Bearer.
+
+        Raises Unauthenticated, and NotAllowed for a key that is not for reading or is limited to some topics.
+        """
         principal = await self.authenticate_token(self.token_of(call))
-        if Scope.EVENTS_READ not in principal.scopes:
-            raise Denied("This key is not for reading: use another", scope=str(Scope.EVENTS_READ))
+        require_reader(principal)
         return principal
 
     async def authenticate_token(self, token: str) -> Principal:
