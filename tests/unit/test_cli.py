@@ -123,9 +123,7 @@ def test_an_address_that_is_not_this_machines_is_told_from_a_port_that_is_taken(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert shell.run("serve", "--port", str(port)) == (1, "")
-    said = (
-        f"mainstem: Cannot listen on 127.0.0.1 port {port}: Address already in use; choose another with MAINSTEM_PORT."
-    )
+    said = f"Cannot listen on 127.0.0.1 port {port}: Address already in use; choose another with MAINSTEM_PORT."
     assert shell.error == f"mainstem: {said}\n"
 
     assert shell.run("serve", "--host", address) == (1, "")
