@@ -521,9 +521,12 @@ class EmbeddedLog:
     # Sealing
 
     async def seal(self) -> None:
-        """Seal all that is committed now, however little. Returns when it is done."""
+        """Seal all that is committed now, however little. Returns when it is done.
+
+        What is still on its way to disk may bring no event, and a file without events is never sealed.
+        """
         due = self._generations[:-1]
-        if self._generations[-1].opened_us is not None or self._in_flight is not None:
+        if self._generations[-1].opened_us is not None:
             due.append(self._generations[-1])
             self._rotate_due = True
             self._kick()
