@@ -122,11 +122,12 @@ class Checks:
         rows = (await tx.execute(_BEFORE.where(listings.c.id.in_(by_id)))).all()
         changes: list[dict[str, object]] = []
         announcements: list[Announcement] = []
+        now_us = self._clock()
         for row in rows:
             one = by_id[row.id]
             if row.is_archived or row.check_lease != one.due.lease:
                 continue
-            change = after_check(row, one.verdict, one.at_us)
+            change = after_check(row, one.verdict, one.at_us, now_us)
             next_us = one.at_us + int(self._pause_s(change, one.verdict) * SECOND_US)
             changes.append({**change._asdict(), "the_id": row.id, "next_check_us": next_us})
             announcements += _announcements(row, change, one)
@@ -162,8 +163,8 @@ class Change(NamedTuple):
     offline_streak: int
 
 
-def after_check(row: Any, verdict: Verdict, at_us: int) -> Change:
-    """A listing after a check at `at_us`. Pure."""
+def after_check(row: Any, verdict: Verdict, at_us: int, now_us: int) -> Change:
+    """A listing after a check at `at_us` that is kept now. Pure."""
     status = Result(row.status)
     # Offlines that were believed are spent when somebody else has said something since.
     spent = status is not Result.OFFLINE and row.offline_streak >= OFFLINES_NEEDED
@@ -179,7 +180,8 @@ def after_check(row: Any, verdict: Verdict, at_us: int) -> Change:
         last_checked_us=row.last_checked_us if verdict.result is Result.UNKNOWN else at_us,
         last_live_us=at_us if is_live else row.last_live_us,
         left_live_us=at_us if before.status is Result.LIVE and after.status is not Result.LIVE else row.left_live_us,
-        updated_us=at_us if after.status != before.status else row.updated_us,
+        # Not when it was seen: whoever asks what changed since the last change of all must hear of this one.
+        updated_us=now_us if after.status != before.status else row.updated_us,
         check_result=verdict.result,
         check_reason=verdict.reason,
         check_trace=None if verdict.trace is None else verdict.trace[:_TRACE_CHARACTERS_MAX],

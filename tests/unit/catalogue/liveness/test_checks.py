@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from catalogue import add_listings
+from mainstem.catalogue.feed import Feed
 from mainstem.catalogue.liveness import Checks, DueCheck, Found, Pace, Reason, Result, Verdict, live, offline, unknown
 from mainstem.catalogue.liveness.checks import CONFIRM_S, LEASE_S, due_listings
 from mainstem.catalogue.liveness.watch import ListingsWatch
@@ -161,6 +162,24 @@ async def test_live_is_dated(records: Records, checks: Checks, clock: FixedClock
     assert (row.status, row.check_result, row.check_reason) == ("live", "live", "playlist_advances")
     assert [row.last_checked_us, row.last_live_us, row.started_us, row.checked_us, row.updated_us] == [now_us] * 5
     assert row.check_trace == "hls 1 0 2 3"
+
+
+async def test_the_feed_has_what_was_found_before_its_last_change_and_kept_after_it(
+    records: Records, checks: Checks, clock: FixedClock
+) -> None:
+    """A check is kept up to a second after it was made."""
+    await add_listings(records, [LINK, LINK])
+    feed = Feed(records)
+    due, _ = await checks.exchange([], room=2)
+    seen = Found(due, SEEN, clock())
+    clock.advance(0.5)
+    async with records.begin() as tx:
+        await tx.execute(update(listings).where(listings.c.id != due.listing).values(title="News", updated_us=clock()))
+    await feed.edition()
+    clock.advance(0.5)
+    await checks.exchange([seen], room=0)
+
+    assert {"live", "unknown"} == {one.status for one in (await feed.edition()).listings}
 
 
 async def test_a_check_that_could_not_tell_dates_nothing(records: Records, checks: Checks, clock: FixedClock) -> None:
