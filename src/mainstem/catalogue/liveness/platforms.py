@@ -23,7 +23,12 @@ class Step(NamedTuple):
 
     target: Target
     read: Callable[[Answer], Verdict]
-    accept: str = "text/html"
+    is_api: bool = False
+    """Asks an address of the platform's own making. That nothing is there says as much of the API as of the link."""
+
+    @property
+    def accept(self) -> str:
+        return "application/json" if self.is_api else "text/html"
 
 
 class Adapter(NamedTuple):
@@ -49,7 +54,7 @@ def read(answer: Answer, step: Step) -> Verdict:
     """What an answer to a step means: nothing but trouble in trouble, else what the adapter reads in it."""
     refused = refusal(answer)
     if refused is not None:
-        return refused
+        return unknown(Reason.BROKEN_ANSWER) if step.is_api and refused.result is Result.OFFLINE else refused
     try:
         verdict = step.read(answer)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -68,7 +73,12 @@ def _page(target: Target, read_page: Callable[[Answer], Verdict]) -> Step:
 
 
 def _api(link: str, read_json: Callable[[Answer], Verdict]) -> Step:
-    return Step(target_of(link), read_json, "application/json")
+    return Step(target_of(link), read_json, is_api=True)
+
+
+def _read_mark(answer: Answer) -> Verdict:
+    """Of a page that is asked because it is there or is not, and may say more."""
+    return live(Reason.SAYS_LIVE, 0.8) if has_broadcast(answer.text()) else unknown(Reason.BROKEN_ANSWER)
 
 
 def _parts(target: Target) -> list[str]:
@@ -221,6 +231,7 @@ def _kick(target: Target) -> list[Step]:
     return [
         _api(f"https://kick.com/api/v2/channels/{slug}/livestream", _read_kick_livestream),
         _api(f"https://kick.com/api/v2/channels/{slug}", _read_kick_channel),
+        _page(target_of(f"https://kick.com/{slug}"), _read_mark),
     ]
 
 
@@ -285,7 +296,7 @@ def _rumble(target: Target) -> list[Step]:
         found = _RUMBLE_VIDEO.fullmatch(parts[1])
         if found:
             asked = f"https://rumble.com/embedJS/u3/?request=video&ver=2&v={found[1]}"
-            return [_api(asked, _read_rumble)]
+            return [_api(asked, _read_rumble), _page(target, _read_mark)]
     return [_page(target, _read_rumble_page)]
 
 
@@ -314,7 +325,8 @@ def _bilibili(target: Target) -> list[Step]:
     room = parts[-1] if parts else ""
     if not (room.isascii() and room.isdigit()):
         return []
-    return [_api(f"https://api.live.bilibili.com/room/v1/Room/get_info?id={room}", _read_bilibili)]
+    asked = f"https://api.live.bilibili.com/room/v1/Room/get_info?id={room}"
+    return [_api(asked, _read_bilibili), _page(target, _read_mark)]
 
 
 def _read_bilibili(answer: Answer) -> Verdict:

@@ -213,6 +213,16 @@ def test_trouble_is_never_offline(name: str, path: Path) -> None:
         assert read(fault(path, step.target.link), step).result is UNKNOWN
 
 
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize(("name", "link"), LINKS.items())
+def test_only_the_page_of_the_link_itself_can_be_gone(name: str, link: str, status: int) -> None:
+    """An API that has moved answers the same for every channel there is."""
+    steps = adapter(name).steps(target_of(link))
+    results = [read(Answer(step.target, status, {}), step).result for step in steps]
+
+    assert results == [UNKNOWN] * (len(steps) - 1) + [OFFLINE]
+
+
 def test_ten_thousand_troubled_checks_flip_nothing() -> None:
     """Recorded faults of every kind, mixed and mutilated, on listings of all platforms that are live: 0 flips."""
     chance = random.Random(6_226)
