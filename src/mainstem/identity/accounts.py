@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import Clock
 from mainstem.errors import Conflict, Denied, InvalidFields
-from mainstem.identity.directory import ACCOUNT, NAME_CHARACTERS_MAX, Directory, count_change
+from mainstem.identity.directory import ACCOUNT, NAME_CHARACTERS_MAX, OPERATOR, Directory, count_change
 from mainstem.identity.model import (
     Account,
+    AccountNotFound,
     AccountPage,
     AccountStays,
     Principal,
@@ -166,11 +167,11 @@ class Accounts:
     async def set_role(self, principal: Principal, account_id: AccountId, role: str) -> Account:
         """Raises Denied, AccountNotFound, InvalidFields, and AccountStays when nobody would be administrator."""
         _require_administrator(principal)
-        account = await self._directory.account(account_id)
-        if role not in list(Role):
-            raise InvalidFields([_NO_ROLE])
         values = {"is_admin": role == Role.ADMIN, "is_editor": role != Role.DEFAULT, "updated_us": self._clock()}
         async with self._records.begin() as tx:
+            account = await _one(tx, account_id)
+            if role not in list(Role):
+                raise InvalidFields([_NO_ROLE])
             if account.is_admin and role != Role.ADMIN:
                 await _require_another_administrator(tx, account_id)
             await tx.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
@@ -185,13 +186,13 @@ class Accounts:
         Raises Denied, AccountNotFound, and AccountStays for oneself and for the last administrator.
         """
         _require_administrator(principal)
-        await self._directory.account(account_id)
         if account_id == principal.account:
             raise AccountStays("You cannot delete your own account.")
         async with self._records.begin() as tx:
+            await _one(tx, account_id)
             heir = await _require_another_administrator(tx, account_id)
-            if principal.account != 0:
-                heir = principal.account
+            if principal.account != OPERATOR.account:
+                heir = await _still_administrator(tx, principal)
             for hand_over in self._heirs:
                 await hand_over(tx, account_id, heir)
             await self._end(tx, account_id)
@@ -278,6 +279,21 @@ def password_problems(password: str | None) -> list[tuple[str, str]]:
 def _require_administrator(principal: Principal) -> None:
     if principal.role is not Role.ADMIN:
         raise Denied("Only an administrator looks after accounts")
+
+
+async def _one(tx: AsyncConnection, account: AccountId) -> Account:
+    row = (await tx.execute(ACCOUNT.where(accounts.c.id == account))).one_or_none()
+    if row is None:
+        raise AccountNotFound(f"There is no user {account}.", account=account)
+    return Account(**row._mapping)
+
+
+async def _still_administrator(tx: AsyncConnection, principal: Principal) -> AccountId:
+    """Raises Denied where another administrator was quicker: what goes to who is gone would be nobody's."""
+    is_admin = select(accounts.c.is_admin).where(accounts.c.id == principal.account)
+    if not await tx.scalar(is_admin):
+        raise Denied("You are an administrator no longer")
+    return principal.account
 
 
 async def _require_another_administrator(tx: AsyncConnection, account: AccountId) -> AccountId:

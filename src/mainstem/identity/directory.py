@@ -110,8 +110,12 @@ class Directory:
             return
         used, self._used = self._used, set()
         rows = update(api_keys).where(api_keys.c.id.in_(used)).values(last_used_us=self._clock())
-        async with self._records.begin() as tx:
-            await tx.execute(rows)
+        try:
+            async with self._records.begin() as tx:
+                await tx.execute(rows)
+        except Unavailable:
+            self._used |= used
+            raise
 
     async def refresh(self) -> None:
         """Forget what has changed since the last time. Costs microseconds when nothing was committed."""
@@ -295,6 +299,21 @@ class Directory:
         if account is None:
             raise AccountNotFound(f"There is no user {account_id}.", account=account_id)
         return account
+
+    async def anybody(self, account_id: AccountId) -> Account:
+        """The account with this number, also one that is gone: it has no email then, and may nothing.
+
+        Raises AccountNotFound for a number that never was anybody's.
+        """
+        await self.refresh()
+        account = await self._account(account_id)
+        if account is not None:
+            return account
+        async with self._records.read() as rows:
+            row = (await rows.execute(_EVER.where(accounts.c.id == account_id))).one_or_none()
+        if row is None:
+            raise AccountNotFound(f"There is no user {account_id}.", account=account_id)
+        return Account(**row._mapping)
 
     async def name_of(self, account_id: AccountId) -> str:
         """What to call an account, also one that is gone."""
@@ -515,7 +534,7 @@ class Directory:
 
 
 _CHANGES = select(changes.c.kind, changes.c.count.label("count_"))  # a row has a method named count
-ACCOUNT = select(
+_EVER = select(
     accounts.c.id,
     accounts.c.name,
     accounts.c.email,
@@ -524,7 +543,8 @@ ACCOUNT = select(
     accounts.c.is_service,
     accounts.c.created_us,
     func.coalesce(accounts.c.updated_us, accounts.c.created_us).label("updated_us"),
-).where(accounts.c.deleted_us.is_(None))
+)
+ACCOUNT = _EVER.where(accounts.c.deleted_us.is_(None))
 
 
 async def count_change(tx: AsyncConnection, kind: str) -> None:

@@ -1,5 +1,6 @@
 """Accounts as the rest of the server meets them: roles and what they leave of a credential, tokens that end, heirs."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from mainstem.identity import (
     OPERATOR,
     SERVICES,
     Account,
+    AccountNotFound,
     Accounts,
     AccountStays,
     Directory,
@@ -291,6 +293,41 @@ async def test_a_deleted_account_leaves_no_way_in(
     assert rita.id not in [one.id for one in await directory.accounts()]
     assert await directory.name_of(rita.id) == f"deleted-{rita.id}"
     assert (await accounts.sign_up(SignUp("rita@example.com", PASSWORD))).id > rita.id
+
+
+async def test_administrators_who_delete_each_other_leave_one(accounts: Accounts, directory: Directory) -> None:
+    """And nothing goes to one who is gone."""
+    await directory.create_account("root", is_admin=True)
+    ann = await directory.create_account("ann", is_admin=True)
+    ben = await directory.create_account("ben", is_admin=True)
+    by_ann, by_ben = await standing(directory, ann), await standing(directory, ben)
+    ends = accounts.delete(by_ann, ben.id), accounts.delete(by_ben, ann.id)
+
+    outcomes = await asyncio.gather(*ends, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] in ([int, Denied], [Denied, int])
+
+
+async def test_who_goes_while_he_is_made_administrator_is_none(accounts: Accounts, directory: Directory) -> None:
+    """A row without anybody behind it must not count as the last administrator."""
+    root = await directory.create_account("root", is_admin=True)
+    ann = await directory.create_account("ann")
+    changes = accounts.delete(OPERATOR, ann.id), accounts.set_role(OPERATOR, ann.id, "admin")
+
+    outcomes = await asyncio.gather(*changes, return_exceptions=True)
+    assert isinstance(outcomes[1], AccountNotFound)
+    with pytest.raises(AccountStays):
+        await accounts.delete(OPERATOR, root.id)
+
+
+async def test_who_is_gone_can_still_be_shown(accounts: Accounts, directory: Directory, rita: Account) -> None:
+    """As somebody without a name: what he made may be on its way to somebody else."""
+    await directory.create_account("root", is_admin=True)
+    await accounts.delete(OPERATOR, rita.id)
+
+    gone = await directory.anybody(rita.id)
+    assert (gone.id, gone.email, gone.role, gone.created_us) == (rita.id, None, Role.DEFAULT, rita.created_us)
+    with pytest.raises(AccountNotFound):
+        await directory.anybody(AccountId(999))
 
 
 async def test_the_last_administrator_stays(accounts: Accounts, directory: Directory) -> None:
