@@ -201,6 +201,8 @@ async def _checked(tx: AsyncConnection, changes: IgnoreChanges, before: Mapping[
     for name, text, limit in (("value", value, LINK_CHARACTERS_MAX), ("notes", notes, NOTES_CHARACTERS_MAX)):
         if len(text or "") > limit:
             problems.append((name, f"is too long (maximum is {limit} characters)"))
+        if "\0" in (text or ""):
+            problems.append((name, "is invalid"))
     if problems:
         raise InvalidEntry(problems)
     return {"list_type": list_type, "value": value, "notes": notes}

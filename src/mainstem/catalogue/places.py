@@ -213,6 +213,7 @@ def _check(values: Mapping[str, Any], unreadable: Sequence[str], more: Sequence[
         for name in _TEXTS
         if len(values[name] or "") > TEXT_CHARACTERS_MAX
     ]
+    problems += [(name, "is invalid") for name in _TEXTS if "\0" in (values[name] or "")]
     problems += [(name, "is not a number") for name in unreadable]
     problems += [
         (name, f"must be from -{bound} to {bound}")

@@ -35,6 +35,9 @@ from mainstem.work import Queue
 ACCOUNTS_MAX = 50
 """Of one streamer."""
 
+ACCOUNT_CHANGES_MAX = 2 * ACCOUNTS_MAX
+"""At once: all may go, and as many come."""
+
 _DELETED_AT_ONCE = 200
 
 _PROFILES = {
@@ -202,6 +205,8 @@ class Streamers:
     async def _change_accounts(
         self, tx: AsyncConnection, streamer: StreamerId, changes: Sequence[AccountChanges]
     ) -> None:
+        if len(changes) > ACCOUNT_CHANGES_MAX:
+            raise InvalidFields([("base", f"At most {ACCOUNT_CHANGES_MAX} accounts are changed at once")])
         for change in changes:
             await self._change_account(tx, streamer, change)
         if changes:
@@ -344,6 +349,8 @@ def _account_values(change: AccountChanges, before: StreamerAccount | None) -> d
         found.append(("username", "can't be blank"))
     if len(username) > SOURCE_CHARACTERS_MAX:
         found.append(("username", f"is too long (maximum is {SOURCE_CHARACTERS_MAX} characters)"))
+    if "\0" in username:
+        found.append(("username", "is invalid"))
     url = change.profile_url if change.profile_url is not UNSET else before.profile_url if before else None
     url = (url or "").strip()
     if url and (parse_link(url) is None or len(url) > LINK_CHARACTERS_MAX):

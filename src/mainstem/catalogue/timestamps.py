@@ -236,6 +236,8 @@ def _check(values: Mapping[str, Any], changes: TimestampChanges) -> None:
         problems.append(("title", f"is too long (maximum is {TITLE_CHARACTERS_MAX} characters)"))
     if len(description) > DESCRIPTION_CHARACTERS_MAX:
         problems.append(("description", f"is too long (maximum is {DESCRIPTION_CHARACTERS_MAX} characters)"))
+    texts = {"title": title, "description": description}
+    problems += [(name, "is invalid") for name, text in texts.items() if "\0" in text]
     problems += [(name, "is not a time") for name in changes.unreadable]
     if values["event_us"] is None and "event_timestamp" not in changes.unreadable:
         problems.append(("event_timestamp", "can't be blank"))

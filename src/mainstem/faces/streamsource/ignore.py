@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta
 
-from mainstem.catalogue import IgnoreChanges, IgnoreEntry, IgnoreType
+from mainstem.catalogue import IgnoreChanges, IgnoreEntry, IgnoreType, require_administrator
 from mainstem.faces.streamsource import wire
 from mainstem.faces.streamsource.context import Context
 from mainstem.faces.streamsource.parameters import (
@@ -21,6 +21,8 @@ from mainstem.http import JSON, Answer, Call, Reply, Route, json_answer
 _TAG = "Ignore lists"
 _FOR_ADMINISTRATORS = "For administrators."
 _BULK_BYTES_MAX = 16 << 20
+_ENTRIES_READ_MAX = 10_001
+"""One more than may be made at once, so that there are too many of those, too."""
 
 
 class EntryIn(msgspec.Struct, kw_only=True):
@@ -139,13 +141,15 @@ class _IgnoreLists:
 
     async def bulk_create(self, call: Call) -> Answer:
         """201 even when every entry fails: each is told by itself."""
-        given = (await parameters_of(call)).list("entries")
+        require_administrator(call.caller)  # before so much is read
+        given = (await parameters_of(call)).list("entries")[:_ENTRIES_READ_MAX]
         entries = [_changes(Parameters(entry if isinstance(entry, dict) else {})) for entry in given]
         made = await self._context.ignore_lists.create_many(call.caller, entries)
         failures = [EntryFailure(value, list(errors)) for value, errors in made.failed]
         return json_answer(BulkOut([_entry_out(entry) for entry in made.created], failures), 201)
 
     async def bulk_delete(self, call: Call) -> Answer:
+        require_administrator(call.caller)
         given = map(integer_of, (await parameters_of(call)).list("ids"))
         numbers = sorted({number for number in given if number is not None})
         return json_answer(Deleted(await self._context.ignore_lists.delete_many(call.caller, numbers)))

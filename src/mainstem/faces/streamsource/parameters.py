@@ -27,6 +27,10 @@ _FALSE = frozenset({"false", "f", "0", "off"})
 _ZONE_NAME = re.compile(r"\s*(?:UTC|GMT)$", re.IGNORECASE)
 
 
+class TooManyParameters(MalformedBody):
+    """More fields than anybody has."""
+
+
 class Parameters(Mapping[str, Any]):
     """The fields of a request, as they came. What a client adds that nobody knows is left alone, never an error."""
 
@@ -131,14 +135,19 @@ def record_id(call: Call, name: str = "id", kind: type[NotFound] = NotFound) -> 
 
 
 def query_of(call: Call) -> Parameters:
-    """The query string alone. Bytes that are no UTF-8 are replaced: they fit nothing, and so find nothing."""
-    return Parameters(_form(call.scope["query_string"].decode(errors="replace")))
+    """The query string alone, to look for something. What no text can have in it, bytes that are no UTF-8 and NUL, is
+    replaced: it fits nothing, and so finds nothing, where databases would take what is before it."""
+    return Parameters(_form(_query_string(call).replace("%00", "%EF%BF%BD")))
+
+
+def _query_string(call: Call) -> str:
+    return str(call.scope["query_string"].decode(errors="replace"))
 
 
 async def body_of(call: Call) -> Any:
     """The body as JSON, or as an object made of a form; an empty one is `{}`, whatever its Content-Type says.
 
-    Raises MalformedBody, BodyTooLarge.
+    Raises MalformedBody, TooManyParameters, BodyTooLarge.
     """
     body = await call.body()
     if not body or body.isspace():
@@ -159,7 +168,7 @@ async def parameters_of(call: Call, wrapper: str | None = None) -> Parameters:
     With a `wrapper`, what is in the object of that name counts as well, and most: clients send both
     `{"city": "Austin"}` and `{"location": {"city": "Austin"}}`.
     """
-    values = dict(query_of(call))
+    values = _form(_query_string(call))
     body = await body_of(call)
     if isinstance(body, dict):
         values |= body
@@ -170,12 +179,12 @@ async def parameters_of(call: Call, wrapper: str | None = None) -> Parameters:
 def _form(text: str) -> dict[str, Any]:
     """`user[email]=a&ids[]=1&ids[]=2` as {"user": {"email": "a"}, "ids": ["1", "2"]}.
 
-    Raises MalformedBody for more fields than anybody has.
+    Raises TooManyParameters for more fields than anybody has.
     """
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_FORM_FIELDS_MAX)
     except ValueError as error:
-        raise MalformedBody("Too many parameters") from error
+        raise TooManyParameters(f"At most {_FORM_FIELDS_MAX:,} parameters are read") from error
     values: dict[str, Any] = {}
     for name, value in pairs:
         match = _FORM_NAME.fullmatch(name)

@@ -15,6 +15,8 @@ from mainstem.http import JSON, Answer, Call, Reply, Route, json_answer
 
 _TAG = "Streamers"
 _TEXTS = ("name", "notes", "posted_by")
+_ACCOUNTS_READ_MAX = 101
+"""One more than may be changed at once."""
 _ACCOUNT_TEXTS = ("platform", "username", "profile_url")
 
 
@@ -80,7 +82,9 @@ def changes_of_streamer(given: Mapping[str, Any]) -> StreamerChanges:
     accounts = fields.get("accounts_attributes", fields.get("accounts", []))
     if isinstance(accounts, dict):  # a form numbers them
         accounts = list(accounts.values())
-    found = [_account_changes(one) for one in accounts if isinstance(one, dict)] if isinstance(accounts, list) else []
+    if not isinstance(accounts, list):
+        accounts = []
+    found = [_account_changes(one) for one in accounts[:_ACCOUNTS_READ_MAX] if isinstance(one, dict)]
     return StreamerChanges(**values, accounts=tuple(found))
 
 

@@ -156,7 +156,7 @@ def _filters(query: Parameters) -> TimestampFilters:
         search=query.filled("search"),
         start_us=moment_of(query.filled("start_date")),
         end_us=end_us,
-        listing=query.integer("stream_id"),
+        listing=None if query.filled("stream_id") is None else query.integer("stream_id") or 0,  # which none has
     )
 
 

@@ -30,7 +30,7 @@ from mainstem.errors import (
     Unauthenticated,
     Unavailable,
 )
-from mainstem.faces.streamsource.parameters import PER_PAGE, PER_PAGE_MAX, query_of
+from mainstem.faces.streamsource.parameters import PER_PAGE, PER_PAGE_MAX, TooManyParameters, query_of
 from mainstem.http import (
     JSON,
     Answer,
@@ -48,6 +48,8 @@ from mainstem.identity import Account, Allowance, Role, SignInRefused, SignUpClo
 
 BODY_BYTES_MAX = 1 << 20
 """Of every route but the import."""
+
+_LINKED_QUERY_BYTES_MAX = 1_000
 
 # Errors
 
@@ -72,6 +74,7 @@ class Refusal(NamedTuple):
 
 ERRORS: Mapping[type[MainstemError], Refusal] = {
     MalformedBody: Refusal(400, "INVALID_JSON", "Malformed JSON"),
+    TooManyParameters: Refusal(400, "INVALID_JSON"),
     Unauthenticated: Refusal(401, "UNAUTHENTICATED", "Unauthorized"),
     SignInRefused: Refusal(401, "UNAUTHENTICATED", "Invalid email or password"),
     SignUpClosed: Refusal(403, "PERMISSION_DENIED"),
@@ -240,19 +243,22 @@ def page_meta(page: int, per_page: int, total: int) -> PageMeta:
 
 
 def page_headers(call: Call, meta: PageMeta) -> list[tuple[str, str]]:
-    """Where this page is among all, and links to its neighbours (RFC 8288)."""
+    """Where this page is among all, and links to its neighbours (RFC 8288), which repeat the question: one that is
+    long makes more of a header than proxies take, and gets none."""
     pages = {"first": 1, "last": meta.total_pages}
     if meta.current_page > 1:
         pages["prev"] = min(meta.current_page - 1, max(meta.total_pages, 1))
     if meta.current_page < meta.total_pages:
         pages["next"] = meta.current_page + 1
-    links = [f'<{_link(call, page)}>; rel="{relation}"' for relation, page in pages.items() if page >= 1]
-    return [
+    headers = [
         ("x-total-count", str(meta.total_count)),
         ("x-page", str(meta.current_page)),
         ("x-per-page", str(meta.per_page)),
-        ("link", ", ".join(links)),
     ]
+    if len(call.scope["query_string"]) > _LINKED_QUERY_BYTES_MAX:
+        return headers
+    links = [f'<{_link(call, page)}>; rel="{relation}"' for relation, page in pages.items() if page >= 1]
+    return [*headers, ("link", ", ".join(links))]
 
 
 def _link(call: Call, page: int) -> str:
