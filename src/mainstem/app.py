@@ -84,13 +84,23 @@ _BACKLOG = 2_048
 _PORT_REFUSED = (errno.EADDRINUSE, errno.EACCES)
 """What another port may help with; anything else is wrong with the address."""
 _DATASTREAM = Door(
-    "DataStream", ["/v2", "/health", "/metrics"], "Send events, query them, add them up, follow them live.", "/v2/docs"
+    "DataStream",
+    ["/v2", "/health", "/metrics"],
+    "Send events, query them, add them up, follow them live.",
+    "/v2/openapi.json",
+    "/v2/docs",
 )
-_EVERNEST = Door("Evernest", ["/Stream", "/Source", "/Right", "/User"], "Push short messages, pull them by number.")
+_EVERNEST = Door(
+    "Evernest",
+    ["/Stream", "/Source", "/Right", "/User"],
+    "Push short messages, pull them by number.",
+    "/Evernest/openapi.json",
+)
 _STREAMSOURCE = Door(
     "StreamSource",
     ["/api/v1", "/cable", "/api-docs"],
     "Keep a catalogue of live streams elsewhere, and know which are live.",
+    "/swagger/v1/swagger.yaml",
     "/api-docs",
 )
 _STREAM_SERVER = Door(

@@ -17,10 +17,11 @@ from mainstem.http import Answer, Call, MethodNotAllowed, Reply, Route, accepts,
 _PLAIN = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _MEDIA_TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+_ICON = "assets/icon.svg"
 _ASSETS = {
     "style.css": "assets/style.css",
     "docs.js": "assets/docs.js",
-    "icon.svg": "assets/icon.svg",
+    "icon.svg": _ICON,
     "player.js": "assets/player.js",
     "player.css": "assets/player.css",
     "hls.light.min.js": "vendor/hls.js/hls.light.min.js",
@@ -52,8 +53,10 @@ class Door(msgspec.Struct, frozen=True):
     name: str
     paths: Sequence[str]
     purpose: str
+    openapi: str
+    """The path of its description for programs."""
     docs: str | None = None
-    """The path of its interactive reference."""
+    """The path of its interactive reference, where it has one."""
 
 
 class _Reference(msgspec.Struct, frozen=True):
@@ -98,7 +101,7 @@ class Web:
     """The face of the pages: what its routes call, and what it says before and after each."""
 
     title = "Pages"
-    prefixes = ("/assets",)
+    prefixes = ("/assets", "/favicon.ico")
     codes: Mapping[str, int] = {code: status for status, code in _REFUSALS.values()}
     error_kind = Failure
 
@@ -142,6 +145,10 @@ class Web:
             raise NotFound("There is no such file", path=call.raw_path)
         return Answer(body=_file(_ASSETS[name]), media_type=_MEDIA_TYPES[name.rpartition(".")[2]], headers=_KEPT)
 
+    async def favicon(self, call: Call) -> Answer:
+        """Browsers ask for it at this path wherever no page tells them another, as beside JSON."""
+        return Answer(body=_file(_ICON), media_type=_MEDIA_TYPES["svg"], headers=_KEPT)
+
     def _welcome(self, vitals: Vitals) -> Welcome:
         return Welcome(
             name="mainstem",
@@ -164,7 +171,7 @@ class Web:
         return _template("assets/first.html").substitute(
             version=escape(self._version),
             status=vitals.condition.value,
-            checked=escape(rfc3339(vitals.checked_us)),
+            checked=_to_the_second(vitals.checked_us),
             components="\n".join(
                 f'<li class="{health.condition.value}"><b>{escape(name)}</b> {health.condition.value}'
                 f"{f'<br>{escape(health.reason)}' if health.reason else ''}</li>"
@@ -180,6 +187,7 @@ class Web:
             _page("/", "first_page", "See what this server is", self.first),
             *(_page(one.path, one.name, f"Try {one.api} out", self.docs) for one in _REFERENCES),
             _page("/assets/{name}", "asset", "A file of a page", self.asset),
+            _page("/favicon.ico", "favicon", "The server's mark", self.favicon),
         ]
 
 
@@ -202,8 +210,20 @@ def _failure(code: str, message: str) -> Failure:
 
 def _door(door: Door) -> str:
     paths = " ".join(f"<code>{escape(path)}</code>" for path in door.paths)
-    link = f' <a href="{escape(door.docs)}">Try it</a>' if door.docs else ""
-    return f"<li><h3>{escape(door.name)}</h3><p>{paths}</p><p>{escape(door.purpose)}{link}</p></li>"
+    ways = [("Try it", door.docs), ("OpenAPI", door.openapi)]
+    links = " ".join(
+        f'<a href="{escape(path)}" aria-label="{escape(f"{door.name}: {label}")}">{label}</a>'
+        for label, path in ways
+        if path
+    )
+    return (
+        f'<li><h3>{escape(door.name)}</h3><p>{paths}</p><p>{escape(door.purpose)}</p><p class="ways">{links}</p></li>'
+    )
+
+
+def _to_the_second(time_us: int) -> str:
+    date, _, time = rfc3339(time_us).partition("T")
+    return f"{date} {time[:8]} UTC"
 
 
 def _host(call: Call) -> str:

@@ -87,6 +87,16 @@ def test_without_a_credential_nothing_is_told(stranger: httpx.Client, job: str) 
     assert stranger.get("/v1/stream/openapi.json").status_code == 200
 
 
+def test_a_person_with_a_link_that_has_ended_sees_a_page(stranger: httpx.Client, job: str) -> None:
+    """A browser asks for HTML; the status and the headers are those that programs get."""
+    answer = stranger.get(f"/v1/stream/job/{job}/player", params=signed(job, 1), headers={"Accept": "text/html"})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "Unauthorized access" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 def test_our_own_keys_and_tokens_are_taken(stranger: httpx.Client, job: str) -> None:
     token = stranger.post("/v2/auth/token", json={"email": EMAIL, "password": PASSWORD}).json()["access_token"]
 

@@ -73,6 +73,13 @@ def test_a_browser_gets_a_page(stranger: httpx.Client) -> None:
         assert wanted in text, wanted
 
 
+def test_a_browser_that_shows_json_finds_a_mark_for_it(stranger: httpx.Client) -> None:
+    """Beside what is no page browsers ask for this path, and complain where nothing is there."""
+    mark = stranger.get("/favicon.ico")
+
+    assert (mark.status_code, mark.headers["content-type"]) == (200, "image/svg+xml")
+
+
 def test_curl_gets_text(stranger: httpx.Client) -> None:
     """The same, to be read in a terminal."""
     answer = stranger.get("/", headers={"Accept": "*/*"})

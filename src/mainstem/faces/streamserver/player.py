@@ -1,6 +1,6 @@
 """The page that plays one job: all that it loads comes from this server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -9,7 +9,7 @@ from string import Template
 import msgspec
 
 from mainstem.faces.streamserver import wire
-from mainstem.transcode import Job, JobState
+from mainstem.transcode import Job, JobState, Rung
 
 HTML = "text/html; charset=utf-8"
 POLICY = (
@@ -46,7 +46,7 @@ def page(job: Job, query: str) -> bytes:
         events=_address(f"job/{job.id}/events", query),
         waveform=_address(f"job/{job.id}/waveform.json", query),
     )
-    text = _template().substitute(
+    text = _template("player.html").substitute(
         title=escape(title),
         by=escape(" · ".join(_credits(job))),
         status=escape(_said(job)),
@@ -58,6 +58,11 @@ def page(job: Job, query: str) -> bytes:
         data=msgspec.json.encode(data).decode().replace("<", "\\u003c"),
     )
     return text.encode()
+
+
+def refusal(words: str) -> bytes:
+    """What a person sees in place of the page: a link that has ended, or a job that is gone."""
+    return _template("refusal.html").substitute(words=escape(words)).encode()
 
 
 def _address(path: str, query: str) -> str:
@@ -92,8 +97,8 @@ def _said(job: Job) -> str:
 
 
 def _facts(job: Job) -> Iterator[tuple[str, str]]:
-    media, rung = job.media, job.rungs[0]
-    yield "Plays as", _CODECS[rung.codec] + (f", {rung.bitrate // 1_000} kbit/s" if rung.bitrate else "")
+    media = job.media
+    yield "Plays as", _plays_as([rung for rung in job.rungs if rung.in_master])
     codec = "PCM" if media.codec.startswith("pcm_") else _CODECS.get(media.codec, media.codec)
     yield "Sent as", f"{codec}, {media.sample_rate / 1_000:g} kHz, {_channels(media.channels)}"
     if job.loudness is not None and job.loudness.integrated_lufs is not None:
@@ -102,6 +107,21 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
             yield "Range", f"{job.loudness.range_lu:.1f} LU"
         if job.loudness.true_peak_dbtp is not None:
             yield "True peak", f"{_signed(job.loudness.true_peak_dbtp)} dBTP"
+
+
+def _plays_as(rungs: Sequence[Rung]) -> str:
+    """`AAC, 256 kbit/s`, or of a ladder `AAC, 64 to 192 kbit/s; FLAC`."""
+    rates: dict[str, list[int]] = {}
+    for rung in rungs:
+        rates.setdefault(_CODECS[rung.codec], []).extend([rung.bitrate // 1_000] if rung.bitrate else [])
+    return "; ".join(f"{codec}{_rates(kbits)}" for codec, kbits in rates.items())
+
+
+def _rates(kbits: Sequence[int]) -> str:
+    if not kbits:
+        return ""
+    least, most = min(kbits), max(kbits)
+    return f", {least} kbit/s" if least == most else f", {least} to {most} kbit/s"
 
 
 def _signed(number: float) -> str:
@@ -120,5 +140,5 @@ def _clock_time(seconds: float | None) -> str:
 
 
 @cache
-def _template() -> Template:
-    return Template(files("mainstem.faces.streamserver").joinpath("player.html").read_text("utf-8"))
+def _template(name: str) -> Template:
+    return Template(files("mainstem.faces.streamserver").joinpath(name).read_text("utf-8"))

@@ -25,6 +25,7 @@ from mainstem.http import (
     Reply,
     Route,
     Sessions,
+    accepts,
     file_answer,
     form_parts,
     json_answer,
@@ -148,7 +149,11 @@ class StreamServer:
         return [*SAFE, RESUMABLE] if route is not None and route.tag == TAG else SAFE
 
     def refuse(self, call: Call, error: MainstemError | None) -> Answer:
-        return wire.error_answer(error)
+        answer, route = wire.error_answer(error), call.route
+        if route is None or route.name != "player" or not accepts(call.headers.get("accept", ""), "text/html"):
+            return answer
+        words = msgspec.json.decode(answer.body, type=wire.Failure).error
+        return msgspec.structs.replace(answer, body=player.refusal(words), media_type=player.HTML)
 
     def _count(self, call: Call) -> None:
         """Count a file that somebody wants to send. Raises RateLimited."""

@@ -2,6 +2,12 @@
 
 const { document: description, scheme } = document.getElementById("docs").dataset;
 
+// Swagger UI has a dark dress of its own, which it puts on where the root has this class.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const dress = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", dress);
+dress();
+
 const reference = SwaggerUIBundle({
   url: description,
   dom_id: "#docs",

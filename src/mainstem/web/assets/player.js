@@ -187,7 +187,9 @@ function begin() {
   events.addEventListener("segment", () => { if (!source) load(job.live); });
   events.addEventListener("progress", (event) => {
     const now = JSON.parse(event.data);
-    say(now.status === "Pending" ? "Waiting to be made ready…" : `Being made ready: ${Math.round(now.progress)} %`);
+    const ready = `Being made ready: ${Math.round(now.progress)} %`;
+    if (now.status === "Pending") say("Waiting to be made ready…");
+    else say(play.disabled ? ready : `${ready}. It can be played already.`);
   });
   events.addEventListener("completed", () => {
     events.close();
