@@ -64,8 +64,8 @@ class FarSide:
 
 
 @asynccontextmanager
-async def listening(handler: Handler) -> AsyncIterator[int]:
-    """A TCP server on a free port of loopback; its port. What it still does at the end is cut off."""
+async def listening(handler: Handler, port: int = 0) -> AsyncIterator[int]:
+    """A TCP server on this port of loopback, or a free one; its port. What it still does at the end is cut off."""
     running: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,7 +80,7 @@ async def listening(handler: Handler) -> AsyncIterator[int]:
             running.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", port)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

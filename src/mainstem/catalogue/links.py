@@ -1,11 +1,15 @@
-"""Links as browsers read them: whether one is an address, of which host, and when two are the same. Pure."""
+"""Links as browsers and players read them: what is one, to which host it leads, and when two are the same. Pure."""
 
 import re
 import unicodedata
 from typing import NamedTuple
 from urllib.parse import unquote
 
-_LINK = re.compile(r"https?://([^/\\?#]*)([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.IGNORECASE | re.DOTALL)
+_LINK = re.compile(
+    r"(https?|rt[ms]ps?)://([^/\\?#]*)([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.IGNORECASE | re.ASCII | re.DOTALL
+)
+_WEB = frozenset({"http", "https"})
+_PLAYED_OVER_TLS = re.compile(r"^(rt[ms]p)s://")
 _SPACE_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _PORT = re.compile(r"[0-9]{0,5}", re.ASCII)
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]", re.IGNORECASE | re.ASCII)
@@ -33,11 +37,26 @@ def parse_link(link: str) -> Link | None:
     The host is what a browser would go to: what stands before an `@` is no part of it, `\\` ends it as `/` does, and
     letters that only look wide are plain ones.
     """
-    match = _LINK.fullmatch(link)
-    if match is None or _SPACE_OR_CONTROL.search(link):
+    match = _matched(link)
+    return _parts(match) if match is not None and match[1].lower() in _WEB else None
+
+
+def parse_listed_link(link: str) -> Link | None:
+    """The parts of a link that a listing may have: http or https, or RTMP or RTSP, plain or over TLS, which players
+    open. These two have no `\\`, for programs do not agree on what it means there."""
+    match = _matched(link)
+    if match is None or (match[1].lower() not in _WEB and "\\" in link):
         return None
-    host = _host(match[1].rpartition("@")[2])
-    return None if host is None else Link(host, match[2].replace("\\", "/"), match[3] or "")
+    return _parts(match)
+
+
+def _matched(link: str) -> re.Match[str] | None:
+    return None if _SPACE_OR_CONTROL.search(link) else _LINK.fullmatch(link)
+
+
+def _parts(match: re.Match[str]) -> Link | None:
+    host = _host(match[2].rpartition("@")[2])
+    return None if host is None else Link(host, match[3].replace("\\", "/"), match[4] or "")
 
 
 def _host(authority: str) -> str | None:
@@ -62,6 +81,7 @@ def is_within(host: str, domain: str) -> bool:
 
 
 def normal_link(link: str) -> str:
-    """What two spellings of one link have in common: case, the slash at the end, and http or https do not matter."""
-    folded = link.strip().lower()
+    """What two spellings of one link have in common: case, the slash at the end, and http or https (rtmp or rtmps, rtsp
+    or rtsps) do not matter."""
+    folded = _PLAYED_OVER_TLS.sub(r"\1://", link.strip().lower())
     return folded.removeprefix("https://").removeprefix("http://").rstrip("/")

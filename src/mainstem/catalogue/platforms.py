@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote
 
-from mainstem.catalogue.links import is_within, parse_link
+from mainstem.catalogue.links import is_within, parse_link, parse_listed_link
 from mainstem.catalogue.model import Platform
 
 _DOMAINS: Mapping[str, Platform] = {
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[\w.-]{1,64}")
 
 def platform_of(link: str) -> Platform:
     """The platform whose host a link has; `OTHER` for every other, and for what is no link."""
-    parsed = parse_link(link)
+    parsed = parse_listed_link(link)
     if parsed is not None:
         for domain, platform in _DOMAINS.items():
             if is_within(parsed.host, domain):
@@ -46,7 +46,10 @@ def platform_of(link: str) -> Platform:
 
 
 def channel_in(link: str) -> str | None:
-    """Whose channel a link leads to, in lower case; None where the link does not say."""
+    """Whose channel a link leads to, in lower case; None where the link does not say.
+
+    What RTMP and RTSP have in their paths are applications and keys, and never names of channels.
+    """
     parsed = parse_link(link)
     if parsed is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import UNSET
 
 from mainstem.catalogue.continuation import is_same_broadcast
-from mainstem.catalogue.links import normal_link, parse_link
+from mainstem.catalogue.links import normal_link, parse_listed_link
 from mainstem.catalogue.model import (
     LINK_CHARACTERS_MAX,
     NOTES_CHARACTERS_MAX,
@@ -56,7 +56,7 @@ def _link_problems(changes: ListingChanges, is_new: bool) -> Iterator[tuple[str,
     link = (changes.link or "").strip()
     if not link:
         yield "link", "can't be blank"
-    if parse_link(link) is None:
+    if parse_listed_link(link) is None:
         yield "link", "must be a valid HTTP or HTTPS URL"
     if len(link) > LINK_CHARACTERS_MAX:
         yield "link", _too_long(LINK_CHARACTERS_MAX)

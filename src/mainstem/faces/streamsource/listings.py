@@ -122,7 +122,10 @@ class StreamChangesIn(msgspec.Struct, kw_only=True):
     """May also be under the key `stream`. What is left out stays as it is."""
 
     source: Annotated[str, Meta(max_length=255)] | UnsetType = UNSET
-    link: Annotated[str, Meta(description="An http or https address")] | UnsetType = UNSET
+    link: (
+        Annotated[str, Meta(description="An http or https address, or one that players open: rtmp, rtmps, rtsp, rtsps")]
+        | UnsetType
+    ) = UNSET
     status: Status | UnsetType = UNSET
     platform: Annotated[str | None, Meta(description="Told from the link where it is blank")] | UnsetType = UNSET
     orientation: Orientation | UnsetType | None = UNSET
@@ -147,7 +150,9 @@ class StreamIn(StreamChangesIn, kw_only=True):
     """May also be under the key `stream`."""
 
     source: Annotated[str, Meta(min_length=1, max_length=255)]
-    link: Annotated[str, Meta(description="An http or https address")]
+    link: Annotated[
+        str, Meta(description="An http or https address, or one that players open: rtmp, rtmps, rtsp, rtsps")
+    ]
     continue_: Annotated[
         bool, Meta(description="Go on with the broadcast of the streamer that is named, where he was live just now")
     ] = msgspec.field(default=False, name="continue")

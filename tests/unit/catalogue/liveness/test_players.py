@@ -1,35 +1,15 @@
 """RTMP and RTSP addresses: played for a moment, from FFmpeg's server and from servers that behave badly."""
 
 import asyncio
-from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from farside import listening
+from farside import Handler, listening
 from mainstem.catalogue.liveness import Prober, Reason, Result, Verdict, rtmp, rtsp
 from mainstem.catalogue.liveness.address import target_of
 from mainstem.catalogue.liveness.connection import Dialer
-
-imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
-
-type Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-PICTURE = ["-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=25", "-t", "20", "-c:v", "libx264", "-g", "25"]
-SOUND = ["-re", "-f", "lavfi", "-i", "sine", "-t", "20", "-c:a", "aac"]
-
-
-@asynccontextmanager
-async def ffmpeg(arguments: Sequence[str]) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments, stdin=DEVNULL, stderr=DEVNULL
-    )
-    try:
-        yield
-    finally:
-        process.kill()
-        await process.wait()
+from mediaservers import PICTURE, SOUND, command, ffmpegs_rtmp, rtmp_server, status
 
 
 async def once_it_listens(check: Callable[[], Awaitable[Verdict]]) -> Verdict:
@@ -63,37 +43,10 @@ async def test_rtmp_that_plays_is_live(dialer: Dialer, medium: list[str]) -> Non
         except Exception as error:
             return Verdict(Result.UNKNOWN, getattr(error, "reason", Reason.CHECK_FAILED))
 
-    async with ffmpeg([*medium, "-f", "flv", "-listen", "1", f"rtmp://127.0.0.1:{port}/live/key"]):
+    async with ffmpegs_rtmp(port, medium):
         verdict = await once_it_listens(check)
 
     assert (verdict.result, verdict.reason) == (Result.LIVE, Reason.MEDIA)
-
-
-def rtmp_server(*after_play: bytes) -> Handler:
-    """Shakes hands, agrees to everything, and then says this."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        greeting = await reader.readexactly(1_537)
-        writer.write(b"\x03" + bytes(1_536) + greeting[1:])
-        await reader.readexactly(1_536)
-        await reader.readuntil(b"videoFunction")
-        writer.write(command("_result", 1.0, {"fmsVer": "T/1"}, {"code": "NetConnection.Connect.Success"}))
-        await reader.readuntil(b"createStream")
-        writer.write(command("_result", 2.0, None, 1.0))
-        await reader.readuntil(b"play")
-        for piece in after_play:
-            writer.write(piece)
-        await asyncio.Event().wait()
-
-    return serve
-
-
-def command(*values: object) -> bytes:
-    return rtmp._chunks(3, 20, 0, rtmp._amf(*values))
-
-
-def status(code: str, level: str) -> bytes:
-    return command("onStatus", 0.0, None, {"level": level, "code": code})
 
 
 PING = rtmp._chunks(2, 4, 0, b"\x00\x06\x00\x00\x00\x01")
