@@ -2,13 +2,12 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from serving import Server, serving
+from waiting import wait_until
 
 
 def test_a_killed_server_takes_its_children_along(tmp_path: Path) -> None:
@@ -17,7 +16,7 @@ def test_a_killed_server_takes_its_children_along(tmp_path: Path) -> None:
 
         server.process.kill()
 
-        await_that(lambda: not is_alive(child))
+        wait_until(lambda: not is_alive(child))
 
 
 def test_a_stopped_server_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -39,7 +38,7 @@ def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
 
         _, second = working(server, 2)
-        await_that(lambda: client.get("/health").json()["components"]["processing"] == "healthy")
+        wait_until(lambda: client.get("/health").json()["components"]["processing"] == "healthy")
         metrics = client.get("/metrics", headers={"Accept": "text/plain"}).text
         assert 'mainstem_worker_starts_total{kind="check"} 2.0' in metrics
         assert is_alive(second)
@@ -49,7 +48,7 @@ def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
 
 def working(server: Server, count: int) -> list[int]:
     """The process ids of the children, once so many have begun to work."""
-    await_that(lambda: len([line for line in server.log_lines() if line["event"] == "checking"]) == count)
+    wait_until(lambda: len([line for line in server.log_lines() if line["event"] == "checking"]) == count)
     return [int(str(line["pid"])) for line in server.log_lines() if line["event"] == "child started"]
 
 
@@ -58,10 +57,3 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def await_that(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

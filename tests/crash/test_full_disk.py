@@ -20,6 +20,7 @@ from mainstem.storage import Draft, Drafts
 from mainstem.storage.embedded.log import EmbeddedLog
 from mainstem.storage.ports import Condition
 from serving import Server, found, refused, serving
+from waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -65,12 +66,6 @@ def event(number: int) -> Draft:
     return Draft(number * 1_000_000, "filling", b'{"filling":"%s"}' % os.urandom(500).hex().encode())
 
 
-async def accepts_again(log: EmbeddedLog) -> None:
-    async with asyncio.timeout(8):
-        while not log.accepts:  # noqa: ASYNC110  # the port has no event for it
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 3_000, 70_000, 700_000])
 async def test_a_full_disk_loses_nothing(log: EmbeddedLog, disk: Path, left: int) -> None:
@@ -95,17 +90,17 @@ async def test_a_full_disk_loses_nothing(log: EmbeddedLog, disk: Path, left: int
         number += 50
     for _ in range(3):
         ballast.fill(but=left)
-        refusal = await asyncio.wait_for(write_until_refused(), 20)
+        refusal = await asyncio.wait_for(write_until_refused(), PATIENCE_S)
         assert "full" in refusal.message
         assert refusal.details["retry_after_s"]
         assert log.health().condition is Condition.UNHEALTHY
         assert numbers_of(await kept(log, ORDERS)) == acknowledged
         ballast.remove()
-        await accepts_again(log)
+        await until(lambda: log.accepts)
         await log.append(ORDERS, Drafts.of([event(number)]))
         acknowledged.append(number)
         number += 1
-    await asyncio.wait_for(log.maintain(), 20)
+    await asyncio.wait_for(log.maintain(), PATIENCE_S)
     assert log.health().condition is Condition.HEALTHY
     assert numbers_of(await kept(log, ORDERS)) == acknowledged
 
@@ -158,7 +153,7 @@ def test_a_server_on_a_full_disk_answers_503(server: Server, disk: Path) -> None
 
 def wait_until_healthy(client: httpx.Client) -> None:
     """A probe's answer is used for a few seconds."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while (response := client.get("/health")).status_code != 200:
         assert time.monotonic() < deadline, response.text
         time.sleep(0.1)
@@ -166,7 +161,7 @@ def wait_until_healthy(client: httpx.Client) -> None:
 
 def wait_for(client: httpx.Client, body: Mapping[str, object], status: int) -> httpx.Response:
     """Send until it is answered so."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while (response := client.post("/v2/ingest/events", json=body)).status_code != status:
         assert time.monotonic() < deadline, response.text
         time.sleep(0.1)

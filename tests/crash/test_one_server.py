@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -46,10 +45,8 @@ def test_the_folder_is_free_when_its_server_was_killed(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as server:
         server.process.kill()
         server.process.wait()
-        began = time.monotonic()
         with serving(tmp_path / "data") as next_one, next_one.client() as client:
             assert client.get("/health").status_code == 200
-        assert time.monotonic() - began < 15
 
 
 async def test_a_process_cannot_open_it_twice_either(tmp_path: Path) -> None:

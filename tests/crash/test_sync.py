@@ -14,6 +14,7 @@ from mainstem.errors import Unavailable
 from mainstem.storage import Receipt
 from mainstem.storage.embedded.log import EmbeddedLog
 from mainstem.storage.ports import Condition
+from waiting import PATIENCE_S
 
 
 class FailingSync:
@@ -50,7 +51,7 @@ async def test_nothing_acknowledged_is_lost_when_a_sync_fails(tmp_path: Path, go
             except Unavailable:
                 refused.append(number)
 
-        await asyncio.wait_for(asyncio.gather(*map(write, range(200))), 10)
+        await asyncio.wait_for(asyncio.gather(*map(write, range(200))), PATIENCE_S)
         with pytest.raises(Unavailable, match="restart"):
             await log.append(CLICKS, drafts([1]))
         assert sync.calls == good + 1
@@ -78,7 +79,7 @@ async def test_a_write_that_fails_stops_the_log_as_well(tmp_path: Path) -> None:
 
         assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
         assert numbers_of(await log.read(ORDERS, 0, 100)) == list(range(5))
-        await asyncio.wait_for(log.maintain(), 5)
+        await asyncio.wait_for(log.maintain(), PATIENCE_S)
         assert numbers_of(await kept(log, ORDERS)) == list(range(5))
 
     async with opened(tmp_path) as log:

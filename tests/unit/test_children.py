@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mainstem import children
 from mainstem.children import Child, Children
 from mainstem.settings import Settings
 from mainstem.storage import Condition
+from waiting import until
 
 WAITING = "import sys; open({note!r}, 'a').write(sys.stdin.readline()); sys.stdin.read()"
 STUBBORN = (
@@ -35,12 +36,6 @@ async def running(script: str, note: Path, stop_timeout_s: float = 10) -> AsyncI
     finally:
         keeping.cancel()
         await asyncio.wait([keeping])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # another process makes it true
-            await asyncio.sleep(0.01)
 
 
 def has_begun(note: Path, times: int = 1) -> bool:

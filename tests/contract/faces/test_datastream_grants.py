@@ -1,6 +1,5 @@
 """Rights of other accounts on a stream, given through DataStream and by the operator's command."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import pytest
 
 from evernest import Source, User, command, fresh
 from serving import Server, found, refused, send
+from waiting import wait_until
 
 type Add = Callable[..., "Person"]
 
@@ -156,8 +156,6 @@ def test_the_operator_deletes_a_source(server: Server) -> None:
 
         assert command("source", "delete", user.name, str(source.id), data=server.data)["deleted"] is True
 
-        deadline = time.monotonic() + 5  # the server looks twice a second
-        while client.get(f"/Stream/{stream}/Pull/0?Key={source.key}").status_code == 200:
-            assert time.monotonic() < deadline
+        wait_until(lambda: client.get(f"/Stream/{stream}/Pull/0?Key={source.key}").status_code != 200)
         source.refused(f"/Stream/{stream}/Push", "Key", Message="after", reason="SourceKeyDoesNotExist")
         assert command("source", "list", user.name, data=server.data) == []

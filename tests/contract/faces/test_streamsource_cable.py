@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -204,14 +205,15 @@ def test_who_does_not_ask_for_a_websocket_is_told_to(server: Server) -> None:
 
 def test_a_ping_comes_every_three_seconds(ada: Person) -> None:
     """With the Unix time: clients reconnect when they hear none."""
+    began = time.time()
     with a_window(ada) as window:
-        while len(window.pings) < 2:
+        while len(window.pings) < 3:
             with suppress(TimeoutError):
                 window.hear(within_s=4)
-        first, second = window.pings[:2]
 
-    assert abs(second - time.time()) < 10
-    assert 2 <= second - first <= 4
+    assert began - 1 <= window.pings[0] <= window.pings[-1] <= time.time()
+    gaps_s = [later - earlier for earlier, later in pairwise(window.pings)]
+    assert 2 <= min(gaps_s) <= 4  # a machine that has much else to do may be late now and then
 
 
 def test_an_unknown_channel_is_refused(ada: Person) -> None:

@@ -22,6 +22,7 @@ from mainstem.storage import Draft, Drafts, Log, Note, Receipt, Snapshot, Sql
 from mainstem.storage.embedded.analytics import DuckAnalytics
 from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
 from mainstem.storage.ports import Condition
+from waiting import PATIENCE_S
 
 type Open = Callable[[FilePath, FixedClock], AbstractAsyncContextManager[Log]]
 
@@ -594,7 +595,7 @@ async def test_leaves_that_queries_ask_for_become_columns(engine: Engine) -> Non
     answers = []
     for _ in range(4):
         snapshot = await engine.log.snapshot(ORDERS)
-        answers.append(await analytics.run(snapshot, sql, timeout_s=10))
+        answers.append(await analytics.run(snapshot, sql, timeout_s=PATIENCE_S))
         shredded = all("data.n" in part.leaves for part in snapshot.parts)
         snapshot.close()
         engine.log.used(ORDERS, [leaf])

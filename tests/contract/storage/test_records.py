@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mainstem.identity import tables
 from mainstem.storage import Records, SqliteRecords
+from waiting import PATIENCE_S
 
 type Open = Callable[[], AbstractAsyncContextManager[Records]]
 
@@ -111,7 +112,7 @@ async def test_a_reader_sees_one_moment(records: Records, other: Records) -> Non
 async def test_a_reader_never_waits_for_a_writer(records: Records, other: Records) -> None:
     async with records.begin() as tx:
         await tx.execute(insert(tables.accounts).values(name="alice", is_admin=False, created_us=0))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_S):
             assert await names(records) == await names(other) == []
 
 

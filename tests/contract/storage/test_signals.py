@@ -8,6 +8,7 @@ import pytest
 from mainstem.clock import Clock, FixedClock
 from mainstem.storage import Hit, Signals
 from mainstem.storage.embedded.signals import LocalSignals
+from waiting import PATIENCE_S
 
 ENGINES: list[Callable[[Clock], Signals]] = [LocalSignals]
 
@@ -23,7 +24,7 @@ def signals(request: pytest.FixtureRequest, clock: FixedClock) -> Signals:
 
 
 async def take(messages: AsyncIterator[bytes], count: int) -> list[bytes]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         return [await anext(messages) for _ in range(count)]
 
 

@@ -15,6 +15,7 @@ from mainstem.identity import OPERATOR, Directory, Principal, Right, Scope, Tier
 from mainstem.settings import Settings
 from mainstem.storage import Draft, Drafts, Row, Storage, open_storage
 from mainstem.work import Queue
+from waiting import PATIENCE_S
 
 TOPIC = "mainstem.listings"
 
@@ -34,7 +35,7 @@ class World:
 
     async def told(self, name: str = TOPIC) -> list[Row]:
         """What is in the topic once nothing is left to be announced."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while await self.queue.depth("announce"):  # noqa: ASYNC110  # the rows tell, and rows have no event
                 await asyncio.sleep(0.01)
         return await kept(self.storage.log, (await self.topics.own(name)).id)

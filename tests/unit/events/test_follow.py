@@ -16,6 +16,7 @@ from mainstem.identity import OPERATOR, Principal
 from mainstem.ids import Seq, TopicId
 from mainstem.storage import Draft, Drafts
 from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
+from waiting import PATIENCE_S
 
 TOPIC, OTHER = TopicId(1), TopicId(2)
 
@@ -55,7 +56,7 @@ async def follow(following: Following, start: Start) -> Reader:
 async def take(reader: Reader, count: int) -> list[int]:
     """The next `count` events at least, none left out."""
     taken: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(taken) < count:
             piece = await reader.next()
             assert isinstance(piece, TailBatch)
@@ -130,11 +131,11 @@ async def test_a_slow_reader_is_told_what_it_missed(log: EmbeddedLog, following:
     slow, quick = [await following.follow(OPERATOR, "s", "latest", whole) for _ in range(2)]
     for reader in (slow, quick):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(reader.next(), 0.01)
+            await asyncio.wait_for(reader.next(), 0.3)  # so that both have caught up
     events = 2 * BUFFER_BYTES_MAX // len(large)
     for count in range(events):
         receipt = await log.append(TOPIC, Drafts.of([Draft(count, "x", large)]))
-        piece = await asyncio.wait_for(quick.next(), 5)
+        piece = await asyncio.wait_for(quick.next(), PATIENCE_S)
         assert isinstance(piece, TailBatch)
         assert piece.seqs == [receipt.first_seq]
 
@@ -233,5 +234,5 @@ async def test_a_reader_can_be_ended(following: Following) -> None:
     reader.end(Denied("no more"))
 
     with pytest.raises(Denied):
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, PATIENCE_S)
     reader.close()

@@ -13,10 +13,10 @@ import pytest
 from mainstem.app import Server, compose
 from mainstem.clock import FixedClock
 from mainstem.settings import Settings
+from waiting import PATIENCE_S
 
 SHEET = json.dumps({"channel": "CollaborativeStreamsChannel"})
 PASSWORD = "Correct-horse-1"
-WITHIN_S = 10
 
 
 class Line:
@@ -54,7 +54,7 @@ class Line:
 
     async def hear(self, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The next frame that fits, or what is in the next message that does."""
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 message = await self._to_client.get()
                 if message["type"] != "websocket.send":
@@ -179,7 +179,7 @@ async def test_a_token_that_expires_ends_the_connection(house: House) -> None:
     house.clock.advance(24 * 3_600 + 1)
 
     assert await window.goodbye() == {"type": "disconnect", "reason": "unauthorized", "reconnect": False}
-    await asyncio.wait_for(window.task, WITHIN_S)
+    await asyncio.wait_for(window.task, PATIENCE_S)
 
 
 async def test_a_server_that_stops_asks_clients_to_come_back(house: House) -> None:
@@ -204,4 +204,4 @@ async def test_a_reader_that_is_too_slow_is_let_go(house: House) -> None:
         assert (await house.api.patch(f"/streams/{number}", json=body, headers=headers)).status_code == 200
         await quick.told("cell_updated", field="notes")
 
-    await asyncio.wait_for(slow.task, WITHIN_S)
+    await asyncio.wait_for(slow.task, PATIENCE_S)

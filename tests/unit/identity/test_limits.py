@@ -82,13 +82,13 @@ def test_an_address_has_sixty_attempts_a_minute(limiter: RateLimiter) -> None:
 
 
 def test_taking_costs_about_a_microsecond(limiter: RateLimiter) -> None:
-    """Every request pays it. The bound is generous, for the machine may be busy."""
+    """Every request pays it. Time of others on the machine is not counted, and the bound is generous all the same."""
     somebody = principal(Tier.ENTERPRISE)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(20_000):
         limiter.take(somebody)
 
-    assert (time.perf_counter() - started) / 20_000 < 20e-6
+    assert (time.process_time() - started) / 20_000 < 20e-6
 
 
 def test_a_bucket_gives_a_burst_and_then_one_at_a_time(clock: FixedClock) -> None:

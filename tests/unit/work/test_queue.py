@@ -16,6 +16,8 @@ from mainstem.errors import Invalid
 from mainstem.identity import tables as identity
 from mainstem.storage import SqliteRecords
 from mainstem.work import LeaseLost, Priority, Queue, Task, TaskId, TaskNotFound
+from mainstem.work import queue as queue_module
+from waiting import PATIENCE_S
 
 
 async def put(queue: Queue, key: str, kind: str = "bake", **options: Any) -> TaskId:
@@ -390,23 +392,24 @@ async def test_the_queue_tells_how_it_stands(queue: Queue, clock: FixedClock) ->
 # Waiting
 
 
-async def test_who_waits_is_woken_by_the_commit(queue: Queue) -> None:
-    waiting = asyncio.create_task(queue.wait(["bake"], 30))
+async def test_who_waits_is_woken_by_the_commit(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "_POLL_S", 2 * PATIENCE_S)  # not by a look of its own
+    waiting = asyncio.create_task(queue.wait(["bake"], 3 * PATIENCE_S))
     await asyncio.sleep(0.05)  # until it waits; were it shorter the test would pass, too
     async with queue.begin() as tx:
         await queue.put(tx, "bake", b"", key="bread")
         assert not waiting.done()
 
-    async with asyncio.timeout(0.2):  # sooner than it would look
+    async with asyncio.timeout(PATIENCE_S):
         await waiting
     assert await leased(queue) == ["bread"]
 
 
 async def test_who_waits_learns_what_another_process_puts(queue: Queue, other: Queue) -> None:
-    waiting = asyncio.create_task(queue.wait(["bake"], 30))
+    waiting = asyncio.create_task(queue.wait(["bake"], 3 * PATIENCE_S))
     await put(other, "bread")
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         await waiting
 
 
@@ -414,8 +417,8 @@ async def test_who_waits_learns_that_time_has_come(records: SqliteRecords) -> No
     queue = Queue(records, system_clock)
     await put(queue, "bread", delay_s=0.3)
 
-    async with asyncio.timeout(5):
-        await queue.wait(["bake"], 30)
+    async with asyncio.timeout(PATIENCE_S):
+        await queue.wait(["bake"], 3 * PATIENCE_S)
 
     assert await leased(queue) == ["bread"]
 
@@ -423,15 +426,15 @@ async def test_who_waits_learns_that_time_has_come(records: SqliteRecords) -> No
 async def test_waiting_ends_after_its_time(queue: Queue) -> None:
     await put(queue, "bread", kind="eat")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await queue.wait(["bake"], 0.05)
 
 
 async def test_waiting_is_over_at_once_when_there_is_something(queue: Queue) -> None:
     await put(queue, "bread")
 
-    async with asyncio.timeout(1):
-        await queue.wait(["bake"], 30)
+    async with asyncio.timeout(PATIENCE_S):
+        await queue.wait(["bake"], 3 * PATIENCE_S)
 
 
 # Two processes
@@ -448,7 +451,7 @@ async def test_two_processes_never_get_the_same_task(records: SqliteRecords, tmp
 
     command = [sys.executable, str(Path(__file__).with_name("leasing.py")), str(tmp_path / "mainstem.sqlite")]
     workers = [await asyncio.create_subprocess_exec(*command, stdout=PIPE) for _ in range(2)]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         reports = [json.loads((await worker.communicate())[0]) for worker in workers]
 
     done = Counter(key for report in reports for key in report["done"])

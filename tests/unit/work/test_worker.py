@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mainstem.clock import FixedClock
+from mainstem.clock import SECOND_US, FixedClock
 from mainstem.errors import Invalid
 from mainstem.work import Held, LeaseLost, Priority, Queue, Task, Worker, worker
+from mainstem.work.tables import tasks
+from waiting import PATIENCE_S
+
+LEASE_S = 15
 
 type Recipe = Callable[[Task, Held], Awaitable[None]]
 
@@ -40,13 +45,13 @@ class Baker:
             self.changed.notify_all()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(PATIENCE_S), self.changed:
             await self.changed.wait_for(condition)
 
 
 @asynccontextmanager
 async def working(baker: Baker, at_once: int = 1, kind: str = "bake") -> AsyncIterator[asyncio.Task[None]]:
-    one = Worker(baker.queue, {kind: baker}, concurrency={kind: at_once}, lease_s=15, heartbeat_s=0.1)
+    one = Worker(baker.queue, {kind: baker}, concurrency={kind: at_once}, lease_s=LEASE_S, heartbeat_s=0.1)
     running = asyncio.create_task(one.run())
     try:
         yield running
@@ -62,9 +67,18 @@ async def put(queue: Queue, *keys: str, priority: Priority = Priority.NORMAL, at
 
 
 async def emptied(queue: Queue, left: int = 0) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await queue.depth("bake") > left:  # noqa: ASYNC110  # the rows tell, and rows have no event
             await asyncio.sleep(0.01)
+
+
+async def renewed(queue: Queue, clock: FixedClock) -> None:
+    """Until the only task's lease counts from now."""
+    async with asyncio.timeout(PATIENCE_S):
+        held_until_us = None
+        while held_until_us != clock() + LEASE_S * SECOND_US:
+            async with queue.begin() as tx:
+                held_until_us = await tx.scalar(select(tasks.c.held_until_us))
 
 
 async def test_tasks_are_done_in_their_order(queue: Queue) -> None:
@@ -183,7 +197,7 @@ async def test_a_lease_is_renewed_as_long_as_the_work_takes(queue: Queue, other:
         await baker.until(lambda: len(baker.begun) == 1)
         for _ in range(4):
             clock.advance(10)
-            await asyncio.sleep(0.25)  # two heartbeats
+            await renewed(queue, clock)
             assert await other.lease(["bake"], lease_s=15) == []
         enough.set()
         await emptied(queue)
@@ -204,7 +218,7 @@ async def test_a_holder_learns_that_its_task_was_cancelled(queue: Queue, other: 
     baker = Baker(queue, recipe)
     async with working(baker):
         await baker.until(lambda: len(baker.begun) == 1)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             async with other.begin() as tx:
                 await other.cancel(tx, "bake", "bread")
             await baker.until(lambda: len(baker.begun) == 2)
@@ -219,7 +233,7 @@ async def test_a_holder_that_does_not_let_go_is_made_to(queue: Queue, monkeypatc
 
     async def recipe(task: Task, held: Held) -> None:
         if task.key == "bread":
-            await asyncio.sleep(60)
+            await asyncio.sleep(3 * PATIENCE_S)
 
     await put(queue, "bread", "cake")
     baker = Baker(queue, recipe)
@@ -234,7 +248,7 @@ async def test_a_holder_that_does_not_let_go_is_made_to(queue: Queue, monkeypatc
 
 async def test_a_worker_that_ends_gives_back_what_it_holds(queue: Queue) -> None:
     async def recipe(task: Task, held: Held) -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(3 * PATIENCE_S)
 
     await put(queue, "bread")
     baker = Baker(queue, recipe)
