@@ -113,7 +113,8 @@ class _Shapes:
             if status != 204:
                 schemas = [self._schema_of[repr(kind)] for kind in reply.kinds]
                 schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-                responses[str(status)]["content"] = {reply.media_type: {"schema": schema} if schemas else {}}
+                content = {reply.media_type: {"schema": schema} if schemas else {}}
+                responses[str(status)]["content"] = content | {other: {} for other in reply.also_as}
         by_status: dict[int, list[str]] = {}
         for code in self.errors(route):
             by_status.setdefault(self._face.codes[code], []).append(code)

@@ -71,6 +71,8 @@ class Reply(msgspec.Struct, frozen=True):
     kinds: Sequence[Any] = ()
     """The types that its JSON body may have; none when it has no body, or none in JSON."""
     media_type: str = JSON
+    also_as: Sequence[str] = ()
+    """Further media types that it comes in when it is asked for."""
 
 
 class Header(msgspec.Struct, frozen=True):

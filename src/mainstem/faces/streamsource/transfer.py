@@ -232,7 +232,7 @@ def routes(context: Context) -> list[Route]:
             tag=TAG,
             query=ExportQuery,
             errors=("NOT_FOUND",),
-            replies={200: Reply("The streams", [ExportOut])},
+            replies={200: Reply("The streams", [ExportOut], also_as=[CSV])},
             handler=transfer.export,
         ),
     ]
