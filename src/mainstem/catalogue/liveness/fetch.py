@@ -22,6 +22,7 @@ from mainstem.catalogue.liveness.verdict import Reason
 
 BODY_BYTES_MAX = 2 << 20
 HEADER_BYTES_MAX = 64 << 10
+_READ_BYTES = 64 << 10
 REDIRECTS_MAX = 5
 SOUND_SAMPLE_BYTES = 192 << 10
 PICTURE_SAMPLE_BYTES = 1_536 << 10
@@ -139,7 +140,7 @@ class Fetcher:
             async with asyncio.timeout(timeout_s) as limit, self._dialer.dial(target) as (reader, writer):
                 writer.write(_request(target, accept))
                 while not answering.satisfied:
-                    chunk = await reader.read(1 << 16)
+                    chunk = await reader.read(_READ_BYTES)
                     answering.feed(chunk)
                     if answering.samples_since is not None:
                         limit.reschedule(min(limit.when() or math.inf, answering.samples_since + SAMPLE_S))
@@ -181,7 +182,8 @@ class _Answering:
         self._target = target
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
-        self._header_bytes = 0
+        self._idle_bytes = 0
+        """What came since the body last grew: headers, and the trailers and signs between the chunks of a body."""
         self._body = bytearray()
         self._body_bytes_max = body_bytes_max
         self._inflate: zlib._Decompress | None = None
@@ -194,10 +196,9 @@ class _Answering:
         if not chunk:
             self._ended()
             return
-        if self._head is None:
-            self._header_bytes += len(chunk)
-            if self._header_bytes > HEADER_BYTES_MAX + (1 << 16):
-                raise Unreachable(Reason.BROKEN_ANSWER, "headers without end")
+        self._idle_bytes += len(chunk)
+        if self._idle_bytes > HEADER_BYTES_MAX + _READ_BYTES:
+            raise Unreachable(Reason.BROKEN_ANSWER, "headers without end")
         if not self._began:
             self._began = True
             # SHOUTcast servers of the first kind say ICY where others say HTTP/1.0.
@@ -226,6 +227,8 @@ class _Answering:
     # What httptools calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is not None:
+            return  # a trailer
         self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1").strip())
 
     def on_headers_complete(self) -> None:
@@ -250,6 +253,7 @@ class _Answering:
                 self.cut()
 
     def on_body(self, data: bytes) -> None:
+        self._idle_bytes = 0
         if self.satisfied:
             return
         room = self._body_bytes_max - len(self._body)

@@ -112,7 +112,7 @@ def _media_playlist(lines: list[str]) -> MediaPlaylist:
             case "#EXT-X-TARGETDURATION":
                 target_s = _number(value)
             case "#EXT-X-MEDIA-SEQUENCE":
-                sequence = int(_number(value))
+                sequence = _whole(value)
             case "#EXT-X-SKIP":
                 skipped = _SKIPPED.search(line)
                 segments += int(skipped[1]) if skipped else 0
@@ -144,7 +144,7 @@ def _media_playlist(lines: list[str]) -> MediaPlaylist:
 
 
 def _number(text: str) -> float:
-    """A number of a playlist, between 0 and a day's worth of anything; sequence numbers go far beyond."""
+    """A number of seconds."""
     try:
         number = float(text.strip())
     except ValueError as error:
@@ -152,6 +152,14 @@ def _number(text: str) -> float:
     if not 0 <= number < 1 << 63:
         raise Unreachable(Reason.BROKEN_ANSWER, "a playlist with an impossible number")
     return number
+
+
+def _whole(text: str) -> int:
+    """A sequence number, to the last digit: some are times in nanoseconds, beyond what a float tells apart."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        raise Unreachable(Reason.BROKEN_ANSWER, "a playlist with an impossible number")
+    return int(digits)
 
 
 def _time_us(text: str) -> float | None:

@@ -66,6 +66,16 @@ async def test_a_compressed_body_is_unpacked_up_to_the_limit(fetcher: Fetcher, f
     assert (len(cut.body), cut.complete) == (BODY_BYTES_MAX, False)
 
 
+async def test_a_trailer_makes_no_other_answer(fetcher: Fetcher, far: FarSide) -> None:
+    """Of a page it would make a radio station."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n"
+    far.says("/", head + b"2\r\nhi\r\n0\r\nicy-name: me\r\n\r\n")
+
+    answer = await fetcher.get(target_of(far.url("/")))
+
+    assert (answer.text(), answer.complete, answer.is_medium) == ("hi", True, False)
+
+
 async def test_a_page_without_end_is_cut(fetcher: Fetcher, far: FarSide) -> None:
     async def pour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n")
@@ -99,6 +109,13 @@ async def headers_without_end(_: asyncio.StreamReader, writer: asyncio.StreamWri
         await writer.drain()
 
 
+async def trailers_without_end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+    while True:
+        writer.write(b"X-More: " + b"x" * 1_000 + b"\r\n")
+        await writer.drain()
+
+
 async def noise(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(bytes(range(256)) * 10)
 
@@ -125,6 +142,7 @@ async def broken_gzip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         (say_nothing, {Reason.TIMED_OUT}),
         (dribble, {Reason.TIMED_OUT}),
         (headers_without_end, {Reason.BROKEN_ANSWER, Reason.NOT_REACHED}),
+        (trailers_without_end, {Reason.BROKEN_ANSWER, Reason.NOT_REACHED}),
         (noise, {Reason.BROKEN_ANSWER}),
         (hang_up, {Reason.BROKEN_ANSWER}),
         (reset, {Reason.BROKEN_ANSWER, Reason.NOT_REACHED}),

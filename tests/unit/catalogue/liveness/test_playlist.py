@@ -38,6 +38,13 @@ def test_a_position_is_the_last_segment_and_its_parts() -> None:
     assert media(LOW_LATENCY).position[:2] == (101, 2)
 
 
+def test_sequence_numbers_are_told_apart_to_the_last_digit() -> None:
+    """Those that are times in nanoseconds are beyond what a float can tell apart."""
+    one, next_one = (LIVE.replace("SEQUENCE:100", f"SEQUENCE:{1_795_389_120_000_000_000 + step}") for step in (0, 1))
+
+    assert media(next_one).position.number - media(one).position.number == 1
+
+
 def test_the_newest_moment_counts_segments_and_parts() -> None:
     assert media(LIVE).newest_us == TEN_US + 8 * SECOND_US
     assert media(LOW_LATENCY).newest_us == TEN_US + 9 * SECOND_US
