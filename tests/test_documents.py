@@ -20,7 +20,11 @@ PAGES = [
     "docs/tutorial/first-events.md",
     "docs/how-to/send-events.md",
     "docs/how-to/query-and-aggregate.md",
+    "docs/how-to/export-events.md",
     "docs/how-to/manage-keys.md",
+    "docs/how-to/push-and-pull-messages.md",
+    "docs/how-to/upload-large-files.md",
+    "docs/how-to/run-a-catalogue.md",
     "docs/how-to/keep-a-catalogue-of-live-streams.md",
 ]
 
@@ -38,8 +42,18 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo.Server]:
 def test_every_command_of_a_page_works(page: str, reader: demo.Server, tmp_path: Path) -> None:
     """All of a page's blocks, one after the other; an answer over 399 is a failure."""
     (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
-    (tmp_path / "song.flac").write_bytes(tune(2.0))  # what a name says of a file does not count
-    environment = {**os.environ, "KEY": reader.key, "CURL_HOME": str(tmp_path)}
+    for name in ("song.flac", "audio.wav"):
+        (tmp_path / name).write_bytes(tune(2.0))  # what a name says of a file does not count
+    commands_of_ours = Path(sys.executable).parent
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(commands_of_ours)
+    environment = {
+        **os.environ,
+        "KEY": reader.key,
+        "CURL_HOME": str(tmp_path),
+        "MAINSTEM_DATA": str(reader.data),
+        "PATH": f"{commands_of_ours}:{os.environ['PATH']}",
+    }
 
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands(ROOT / page, reader.url)],

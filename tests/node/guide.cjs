@@ -1,5 +1,6 @@
-// The classes that StreamSource's guide for integrators gives to its readers, as it gives them but for two spots, which
-// are marked; and what a reader would do with them.
+// The classes that StreamSource's guide for integrators gives to its readers, and what a reader would do with them. They
+// are here verbatim, because clients are written by copying them and must run against this server as they are; the only
+// two spots where they cannot are marked.
 //
 // `guide.cjs ADDRESS` with {"email", "password"} on standard input. Prints what each step gave, as JSON.
 

@@ -28,4 +28,8 @@ def _facts(one: Rendition) -> str:
 
 def _verdict(findings: list[Finding]) -> str:
     counts = [sum(found.severity == severity for found in findings) for severity in ("error", "warning")]
-    return "No rule is broken." if not any(counts) else f"{counts[0]} errors, {counts[1]} warnings."
+    return "No rule is broken." if not any(counts) else f"{_count(counts[0], 'error')}, {_count(counts[1], 'warning')}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
