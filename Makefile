@@ -84,9 +84,10 @@ lock: ## Pin the newest dependencies that pyproject.toml allows, with hashes
 	$(uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --upgrade requirements/bootstrap.in -o requirements/bootstrap.lock
 	$(compile) --upgrade pyproject.toml --group build -o requirements/run.lock
-	$(compile) --upgrade pyproject.toml --group build --group dev -c requirements/run.lock -o requirements/dev.lock
-	$(compile) --upgrade pyproject.toml --group build --group dev --group bench -c requirements/dev.lock \
-		-o requirements/bench.lock
+	$(compile) --upgrade pyproject.toml --all-extras --group build --group dev -c requirements/run.lock \
+		-o requirements/dev.lock
+	$(compile) --upgrade pyproject.toml --all-extras --group build --group dev --group bench \
+		-c requirements/dev.lock -o requirements/bench.lock
 
 .PHONY: clean
 clean: ## Remove what these commands made, but no data

@@ -1,5 +1,7 @@
 """streamlink and yt-dlp, the second opinion: what they say counts for little, and what they raise for nothing."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from mainstem.catalogue.liveness.hosts import Hosts
 from mainstem.catalogue.liveness.libraries import Name, PlatformLibrary, Told, installed, may_say_offline
 from mainstem.catalogue.liveness.platforms import Adapter, Step, adapter_for
 from mainstem.clock import FixedClock
+from waiting import PATIENCE_S
 
 TWITCH = "https://www.twitch.tv/streetcam"
 TIKTOK = "https://www.tiktok.com/@street.reporter/live"
@@ -121,6 +124,18 @@ def test_yt_dlps_word_for_not_live_is_understood(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(TwitchStreamIE, "_real_extract", not_live)
 
     assert ask_yt_dlp(TWITCH).state == "not_live"
+
+
+def test_no_process_that_lasts_carries_a_library() -> None:
+    """It is enough to know that it is there: the child that asks loads it."""
+    look = (
+        "import sys, mainstem.app, mainstem.worker, mainstem.catalogue.liveness.running as running;"
+        "running.installed();"
+        "print(*(name for name in ('streamlink', 'yt_dlp', 'lxml', 'requests') if name in sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=PATIENCE_S)
+
+    assert (run.stdout.split(), run.returncode) == ([], 0), run.stderr
 
 
 class Asked:
