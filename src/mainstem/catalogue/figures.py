@@ -39,7 +39,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(NamedTuple):
-    """From this moment on the listing had this status."""
+    """From this moment on the listing had this status, or was in the archive."""
 
     time_us: int
     status: str
@@ -107,7 +107,7 @@ class ListingFigures:
             request = PageRequest(stream=TOPIC, filters=filters, order="desc", limit=_PAGE_EVENTS, cursor=cursor)
             page = await self._queries.page(OPERATOR, request)
             for row in page.events:
-                status = "archived" if row.event_type in _ENDS else _status_in(row.data)
+                status = _ARCHIVED if row.event_type in _ENDS else _status_in(row.data)
                 if status is not None:
                     changes.append(Change(row.ts_us, status))
             cursor = page.next_cursor
@@ -118,6 +118,7 @@ class ListingFigures:
 
 
 _ENDS = frozenset({"listing.archived", "listing.deleted"})
+_ARCHIVED = "archived"
 
 
 class _Changed(msgspec.Struct, frozen=True):
@@ -166,6 +167,6 @@ def live_time(changes: Iterable[Change], now_us: int) -> LiveTime:
 
 
 def status_changes(changes: Iterable[Change]) -> int:
-    """How often the status became another one."""
-    statuses = [change.status for change in changes]
+    """How often the status became another one. To be put into the archive is no change of status."""
+    statuses = [change.status for change in changes if change.status != _ARCHIVED]
     return sum(one != other for one, other in pairwise(statuses))

@@ -31,7 +31,8 @@ def test_live_time_is_what_lies_between_live_and_its_end(
 
 
 def test_a_status_that_is_told_again_has_not_changed() -> None:
-    """And the first is where it began."""
+    """The first is where it began, and the archive is a place, not a status."""
     told = changes((0, "unknown"), (1, "live"), (2, "live"), (3, "offline"), (4, "live"))
     assert status_changes(told) == 3
+    assert status_changes(changes((0, "offline"), (1, "archived"), (2, "live"))) == 1
     assert status_changes([]) == 0

@@ -70,12 +70,13 @@ class _Written(NamedTuple):
 
 
 class FeedFace:
-    """Writes an edition once in each encoding, whoever asks for it."""
+    """Writes an edition once in each encoding, however many ask for it at once."""
 
     def __init__(self, feed: Feed, *, is_public: bool) -> None:
         self._feed = feed
         self.is_public = is_public
         self._written = _Written("", {})
+        self._writing = asyncio.Lock()
 
     async def answer(self, call: Call) -> Answer:
         edition = await self._feed.edition()
@@ -93,12 +94,13 @@ class FeedFace:
 
     async def _body(self, edition: Edition, liked: str) -> tuple[bytes, str]:
         """The edition, and how it is encoded: a short one stays as it is."""
-        if self._written.number != edition.number:
-            self._written = _Written(edition.number, {"": (await _encoded(edition), "")})
-        bodies = self._written.bodies
-        if liked not in bodies:
-            bodies[liked] = await compressed(bodies[""][0], liked)
-        return bodies[liked]
+        async with self._writing:
+            if self._written.number != edition.number:
+                self._written = _Written(edition.number, {"": (await _encoded(edition), "")})
+            bodies = self._written.bodies
+            if liked not in bodies:
+                bodies[liked] = await compressed(bodies[""][0], liked)
+            return bodies[liked]
 
 
 async def _encoded(edition: Edition) -> bytes:
