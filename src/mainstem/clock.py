@@ -1,5 +1,6 @@
 """Time, injected so that tests own it."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,31 @@ def rfc3339(time_us: int) -> str:
     return (_EPOCH + timedelta(microseconds=time_us)).isoformat() + "Z"
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+def moment_of(value: object) -> int | None:
+    """A time in microseconds, from ISO 8601 as text (UTC where it names no zone, or `UTC` or `GMT`), or from seconds or
+    milliseconds since 1970 as a number; None where it is none of these, or not between `EARLIEST_US` and `LATEST_US`.
+
+    Texts and whole numbers are exact to the microsecond, and so are fractions as far as a float is.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # Seconds in the year 5138 are milliseconds of 1973: nobody means either.
+        moment_us = value * SECOND_US if abs(value) < 1e11 else value * 1_000
+        return round(moment_us) if EARLIEST_US <= moment_us <= LATEST_US else None
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(_ZONE_NAME.sub("Z", value.strip()))
+    except ValueError:
+        return None
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    moment_us = (aware - _EPOCH_UTC) // _MICROSECOND
+    return moment_us if EARLIEST_US <= moment_us <= LATEST_US else None
+
+
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = _EPOCH_UTC.replace(tzinfo=None)
+_MICROSECOND = datetime.resolution
+_ZONE_NAME = re.compile(r"\s*(?:UTC|GMT)$", re.IGNORECASE)
 
 
 class FixedClock:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import batched
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from mainstem.catalogue.model import Kind, Listing, ListingChanges, NotAllowed, 
 from mainstem.catalogue.rights import require_maker
 from mainstem.catalogue.rows import read_listing
 from mainstem.catalogue.tables import listings as rows
-from mainstem.clock import EARLIEST_US, LATEST_US, SECOND_US
+from mainstem.clock import moment_of
 from mainstem.errors import InvalidFields
 from mainstem.identity import Principal
 from mainstem.storage import Records
@@ -264,28 +263,18 @@ def _understood(field: str, value: Any) -> Any:
         case "is_pinned":
             return word in _TRUE
         case "started_us" | "ended_us" | "last_checked_us" | "last_live_us":
-            moment_us = moment_of(value)
+            moment_us = _moment_of(value)
             return UNSET if moment_us is None else moment_us
         case _:
             return text
 
 
-def moment_of(value: object) -> int | None:
-    """A time in microseconds, from ISO 8601 (without a zone it is UTC), or seconds or milliseconds since 1970."""
+def _moment_of(value: object) -> int | None:
+    """A time as `clock.moment_of` reads it, and numbers also as text: tables have nothing else."""
     text = str(value).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        pass
-    else:
-        # Seconds in the year 5138 are milliseconds of 1973: nobody means either.
-        return _within(number * SECOND_US if abs(number) < 1e11 else number * 1_000)
-    try:
-        moment = datetime.fromisoformat(text)
-        return _within((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * SECOND_US)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _within(moment_us: float) -> int | None:
-    return int(moment_us) if EARLIEST_US <= moment_us <= LATEST_US else None
+    for number in (int, float):
+        try:
+            return moment_of(number(text))
+        except ValueError:
+            continue
+    return moment_of(text)

@@ -23,13 +23,13 @@ from mainstem.catalogue import (
     Status,
     StreamerId,
 )
+from mainstem.clock import moment_of
 from mainstem.faces.streamsource import wire
 from mainstem.faces.streamsource.context import Context
 from mainstem.faces.streamsource.parameters import (
     FORM,
     Parameters,
     integer_of,
-    moment_of,
     parameters_of,
     query_of,
     record_id,

@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from mainstem.clock import EARLIEST_US, LATEST_US, SECOND_US
 from mainstem.errors import NotFound
 from mainstem.http import JSON, Call, MalformedBody
 
@@ -24,7 +22,6 @@ _FORM_DEPTH_MAX = 8
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _FORM_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _FALSE = frozenset({"false", "f", "0", "off"})
-_ZONE_NAME = re.compile(r"\s*(?:UTC|GMT)$", re.IGNORECASE)
 
 
 class TooManyParameters(MalformedBody):
@@ -102,28 +99,6 @@ def integer_of(value: object) -> int | None:
         digits = value.strip().removeprefix("-")
         value = int(value) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
     return value if isinstance(value, int) and -_ID_MAX <= value <= _ID_MAX else None
-
-
-def moment_of(value: object) -> int | None:
-    """A time in microseconds, from ISO 8601 (without a zone it is UTC) or Unix seconds or milliseconds; None where it
-    is none of these."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        # Seconds in the year 5138 are milliseconds of 1973: nobody means either.
-        moment_us = value * SECOND_US if abs(value) < 1e11 else value * 1_000
-        return int(moment_us) if EARLIEST_US <= moment_us <= LATEST_US else None
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(_ZONE_NAME.sub("Z", value.strip()))
-        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        moment_us = (aware - _EPOCH) // _MICROSECOND
-    except (ValueError, OverflowError):
-        return None
-    return moment_us if EARLIEST_US <= moment_us <= LATEST_US else None
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = datetime.resolution
 
 
 def record_id(call: Call, name: str = "id", kind: type[NotFound] = NotFound) -> int:

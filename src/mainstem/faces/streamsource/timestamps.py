@@ -6,14 +6,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from mainstem.catalogue import LinkDraft, Timestamp, TimestampChanges, TimestampFilters, TimestampLink
-from mainstem.clock import SECOND_US
+from mainstem.clock import SECOND_US, moment_of
 from mainstem.faces.streamsource import wire
 from mainstem.faces.streamsource.context import Context
 from mainstem.faces.streamsource.parameters import (
     FORM,
     Parameters,
     integer_of,
-    moment_of,
     parameters_of,
     query_of,
     record_id,
