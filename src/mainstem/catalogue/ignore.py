@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import batched
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.catalogue.model import LINK_CHARACTERS_MAX, NOTES_CHARACTERS_MAX
@@ -22,6 +23,9 @@ BULK_MAX = 10_000
 """How many entries may be made or deleted at once."""
 
 ALL_MAX = 100_000
+
+_ENTRIES_AT_ONCE = 500
+"""In one transaction, so that others need not wait for long. A crash leaves what was committed."""
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 
@@ -152,18 +156,16 @@ class IgnoreLists:
             await tx.execute(delete(ignore_lists).where(ignore_lists.c.id == entry))
 
     async def create_many(self, principal: Principal, entries: Sequence[IgnoreChanges]) -> BulkCreated:
-        """Make what can be made, in one transaction, and tell of the rest. Raises Denied, and Invalid for too many."""
+        """Make what can be made, and tell of the rest. Raises Denied, and Invalid for too many."""
         require_administrator(principal)
         _check_size(len(entries))
-        made: list[IgnoreEntry] = []
-        failed: list[tuple[str | None, Sequence[str]]] = []
-        async with self._records.begin() as tx:
-            for entry in entries:
-                try:
-                    made.append(await self._create(tx, entry))
-                except InvalidEntry as error:
-                    failed.append((entry.value or None, error.sentences))
-        return BulkCreated(made, failed)
+        all_made = BulkCreated([], [])
+        for some in batched(entries, _ENTRIES_AT_ONCE):
+            async with self._records.begin() as tx:
+                made = await self._create_some(tx, some)
+            all_made.created.extend(made.created)
+            all_made.failed.extend(made.failed)
+        return all_made
 
     async def delete_many(self, principal: Principal, entries: Sequence[int]) -> int:
         """How many of these there were. Raises Denied, and Invalid for too many."""
@@ -178,24 +180,63 @@ class IgnoreLists:
         row = insert(ignore_lists).values(**values, created_us=now_us, updated_us=now_us)
         return await _one(tx, (await tx.execute(row.returning(ignore_lists.c.id))).scalar_one())
 
+    async def _create_some(self, tx: AsyncConnection, entries: Sequence[IgnoreChanges]) -> BulkCreated:
+        now_us = self._clock()
+        drafts = [_values(entry, {}) for entry in entries]
+        taken = await _taken(tx, drafts)
+        rows: list[dict[str, Any]] = []
+        failed: list[tuple[str | None, Sequence[str]]] = []
+        for entry, values in zip(entries, drafts, strict=True):
+            thing = (values["list_type"], values["value"])
+            problems = _problems(values, is_taken=thing in taken)
+            if problems:
+                failed.append((entry.value or None, InvalidEntry(problems).sentences))
+            else:
+                taken.add(thing)
+                rows.append({**values, "created_us": now_us, "updated_us": now_us})
+        if not rows:
+            return BulkCreated([], failed)
+        made = insert(ignore_lists).returning(ignore_lists, sort_by_parameter_order=True)
+        return BulkCreated([_entry_of(row) for row in await tx.execute(made, rows)], failed)
+
 
 async def _checked(tx: AsyncConnection, changes: IgnoreChanges, before: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of an entry that somebody describes. Raises InvalidEntry with all that is wrong."""
+    values = _values(changes, before)
+    is_itself = (values["list_type"], values["value"]) == (before.get("list_type"), before.get("value"))
+    problems = _problems(values, is_taken=not is_itself and bool(await _taken(tx, [values])))
+    if problems:
+        raise InvalidEntry(problems)
+    return values
 
+
+async def _taken(tx: AsyncConnection, drafts: Sequence[Mapping[str, Any]]) -> set[tuple[str | None, str | None]]:
+    """Which of these things are listed already."""
+    thing = tuple_(ignore_lists.c.list_type, ignore_lists.c.value)
+    wanted = [(draft["list_type"], draft["value"]) for draft in drafts if draft["value"]]
+    query = select(ignore_lists.c.list_type, ignore_lists.c.value).where(thing.in_(wanted))
+    return {(row.list_type, row.value) for row in await tx.execute(query)}
+
+
+def _values(changes: IgnoreChanges, before: Mapping[str, Any]) -> dict[str, str | None]:
     def after(name: str) -> str | None:
         given: str | UnsetType | None = getattr(changes, name)
         value = before.get(name) if given is UNSET else given
         return (value or "").strip() or None
 
-    list_type, value, notes = after("list_type"), after("value"), after("notes")
-    problems = []
-    if list_type not in list(IgnoreType):
-        problems.append(("list_type", "is not included in the list"))
-    elif value is not None:
+    list_type, value = after("list_type"), after("value")
+    if value is not None and list_type in list(IgnoreType):
         value = normal_value(IgnoreType(list_type), value)
-        same = (ignore_lists.c.list_type == list_type) & (ignore_lists.c.value == value)
-        if await tx.scalar(select(ignore_lists.c.id).where(same, ignore_lists.c.id != before.get("id", 0))) is not None:
-            problems.append(("value", "has already been taken"))
+    return {"list_type": list_type, "value": value, "notes": after("notes")}
+
+
+def _problems(values: Mapping[str, str | None], *, is_taken: bool) -> list[tuple[str, str]]:
+    problems = []
+    value, notes = values["value"], values["notes"]
+    if values["list_type"] not in list(IgnoreType):
+        problems.append(("list_type", "is not included in the list"))
+    if is_taken:
+        problems.append(("value", "has already been taken"))
     if not value:
         problems.append(("value", "can't be blank"))
     for name, text, limit in (("value", value, LINK_CHARACTERS_MAX), ("notes", notes, NOTES_CHARACTERS_MAX)):
@@ -203,9 +244,7 @@ async def _checked(tx: AsyncConnection, changes: IgnoreChanges, before: Mapping[
             problems.append((name, f"is too long (maximum is {limit} characters)"))
         if "\0" in (text or ""):
             problems.append((name, "is invalid"))
-    if problems:
-        raise InvalidEntry(problems)
-    return {"list_type": list_type, "value": value, "notes": notes}
+    return problems
 
 
 async def _one(tx: AsyncConnection, entry: int) -> IgnoreEntry:

@@ -311,9 +311,9 @@ async def _add_account(
 
 
 def profile_url(platform: Platform, username: str) -> str | None:
-    """Where a platform shows a user; None where that cannot be told from the name alone."""
+    """Where a platform shows a user; None where the name alone does not tell that."""
     form = _PROFILES.get(platform)
-    return None if form is None else form.format(username)
+    return None if form is None or not is_channel_name(username) else form.format(username)
 
 
 # What is wrong
@@ -333,38 +333,44 @@ def _problems(changes: StreamerChanges, *, is_new: bool) -> Iterator[tuple[str, 
 
 def _account_values(change: AccountChanges, before: StreamerAccount | None) -> dict[str, Any]:
     """Raises InvalidFields."""
-    found: list[tuple[str, str]] = []
-    platform: Platform | None = before.platform if before else None
-    if change.platform is not UNSET or before is None:
-        given = change.platform if isinstance(change.platform, str) else ""
-        platform = Platform.read(given)
-        if not given.strip():
-            found.append(("platform", "can't be blank"))
-        elif platform is None:
-            found.append(("platform", "is not included in the list"))
-    username = before.username if before else ""
-    if change.username is not UNSET:
-        username = (change.username or "").strip().lower()
-    if not username:
-        found.append(("username", "can't be blank"))
-    if len(username) > SOURCE_CHARACTERS_MAX:
-        found.append(("username", f"is too long (maximum is {SOURCE_CHARACTERS_MAX} characters)"))
-    if "\0" in username:
-        found.append(("username", "is invalid"))
-    url = change.profile_url if change.profile_url is not UNSET else before.profile_url if before else None
-    url = (url or "").strip()
-    if url and (parse_link(url) is None or len(url) > LINK_CHARACTERS_MAX):
-        found.append(("profile_url", "must be a valid URL starting with http:// or https://"))
+    word = change.platform if change.platform is not UNSET else before.platform if before else None
+    platform = Platform.read(word or "")
+    username = change.username if change.username is not UNSET else before.username if before else None
+    username = (username or "").strip().lower()
+    url = (change.profile_url if change.profile_url is not UNSET else _own_url(before)) or ""
+    url = url.strip()
+    found = list(_account_problems(word or "", username, url))
     if found:
         raise InvalidFields(found)
     assert platform is not None
-    active = change.is_active if change.is_active is not UNSET else before.is_active if before else True
     return {
         "platform": platform,
         "username": username,
         "profile_url": url or profile_url(platform, username),
-        "is_active": active,
+        "is_active": change.is_active if change.is_active is not UNSET else before.is_active if before else True,
     }
+
+
+def _own_url(account: StreamerAccount | None) -> str | None:
+    """The address that somebody gave an account. One that was made of its name follows the name."""
+    if account is None or account.profile_url == profile_url(account.platform, account.username):
+        return None
+    return account.profile_url
+
+
+def _account_problems(platform: str, username: str, url: str) -> Iterator[tuple[str, str]]:
+    if not platform.strip():
+        yield "platform", "can't be blank"
+    elif Platform.read(platform) is None:
+        yield "platform", "is not included in the list"
+    if not username:
+        yield "username", "can't be blank"
+    if len(username) > SOURCE_CHARACTERS_MAX:
+        yield "username", f"is too long (maximum is {SOURCE_CHARACTERS_MAX} characters)"
+    if "\0" in username:
+        yield "username", "is invalid"
+    if url and (parse_link(url) is None or len(url) > LINK_CHARACTERS_MAX):
+        yield "profile_url", "must be a valid URL starting with http:// or https://"
 
 
 # Rows

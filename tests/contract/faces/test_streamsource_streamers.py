@@ -73,6 +73,19 @@ def test_an_account_has_a_page_where_its_name_tells_it(ada: Person, platform: st
     assert made["accounts"][0]["profile_url"] == url
 
 
+def test_an_accounts_page_follows_its_name_unless_somebody_said_which(ada: Person) -> None:
+    """A name that no platform gives makes no address."""
+    given = {"platform": "Kick", "username": "mine", "profile_url": "https://example.com/me"}
+    made = streamer(ada, accounts_attributes=[{"platform": "Twitch", "username": "one"}, given])
+    renamed = [{"id": account["id"], "username": "another"} for account in made["accounts"]]
+    body = {"accounts_attributes": [*renamed, {"platform": "Twitch", "username": "a/../b"}]}
+
+    accounts = got(ada.api.patch(f"/streamers/{made['id']}", json=body))["accounts"]
+
+    urls = ["https://www.twitch.tv/another", "https://example.com/me", None]
+    assert [account["profile_url"] for account in accounts] == urls
+
+
 def test_accounts_are_changed_and_taken_away(ada: Person) -> None:
     two = [{"platform": "Twitch", "username": "one"}, {"platform": "Kick", "username": "two"}]
     made = streamer(ada, accounts_attributes=two)
@@ -98,6 +111,10 @@ def test_accounts_are_changed_and_taken_away(ada: Person) -> None:
         (
             {"accounts_attributes": [{"platform": "Kick", "username": name} for name in ("x", "X")]},
             "Username already exists for this platform",
+        ),
+        (
+            {"accounts_attributes": [{"platform": "Kick", "username": str(number)} for number in range(51)]},
+            "A streamer has at most 50 accounts",
         ),
     ],
 )
