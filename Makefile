@@ -6,7 +6,8 @@ SHELL := /bin/sh
 
 python := .venv/bin/python
 uv := scripts/uv
-pip := $(uv) pip install --quiet --python $(python)
+# Compiled at once: a service that may not write into its own code would compile all of it at every start.
+pip := $(uv) pip install --quiet --compile-bytecode --python $(python)
 compile := $(uv) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
@@ -102,6 +103,7 @@ $(made): .python-version scripts/make-venv
 define install_lock
 	$(pip) --require-hashes --requirements $<
 	$(pip) --no-deps --no-build-isolation --editable .
+	$(python) -m compileall -q src/mainstem
 	@touch $@
 endef
 
