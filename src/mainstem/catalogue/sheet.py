@@ -171,6 +171,7 @@ class Sheet:
     async def leave(self, window: str) -> None:
         """The window is closed: what it held is free."""
         for lock in await self._locks.release_all(window):
+            self._releases.pop(lock.cell, None)
             self._tell(Unlocked(lock.cell, lock.person.account))
         person = await self._presence.leave(window)
         if person is not None:

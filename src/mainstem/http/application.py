@@ -126,7 +126,8 @@ class Application:
                 assert route.socket is not None
                 headers = _encoded(_common_headers(call, face.headers(call)))
                 subprotocol = chosen_subprotocol(scope.get("subprotocols", ()), route.subprotocols)
-                await send({"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol})
+                accept = {"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol}
+                await send(accept | {"message_bytes_max": route.message_bytes_max})  # which our protocol knows to keep
                 self._count(call, 101)
                 await route.socket(call, socket)
                 await socket.close()

@@ -5,16 +5,21 @@ from typing import ClassVar
 
 import msgspec
 from starlette.types import Receive, Scope, Send
-from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 HEADER_BYTES_MAX = 64 * 1024
 LINGER_S = 30.0
 """A client that gets its answer while it still sends (413 and the like) may go on for so long, and what comes is thrown
 away: one that is cut off at once often never sees the answer."""
-GOODBYE_S = 1.0
-"""A WebSocket's handler has so long at a stop to end its connection by itself."""
+GONE_S = 15.0
+"""A WebSocket that is closed is cut off after so long, whatever still waits for the client."""
+PIECES_MAX = 10_000
+"""So many frames may make a WebSocket message."""
+GOODBYE_S = 4.0
+"""A WebSocket's handler has so long at a stop to end its connection by itself: longer than any gives itself for it."""
 _HEADERS_TOO_LONG = (431, f"The request's headers are over the limit of {HEADER_BYTES_MAX} bytes")
 
 
@@ -147,7 +152,53 @@ class Guard(HttpToolsProtocol):
 class SocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSockets, which would log an error for every client that is refused by an HTTP answer, and end every
     connection at a stop before its handler could say goodbye (1012 where the handler has a code and words of its own).
+
+    It would also keep whatever a hostile client makes it keep: pieces of a message without end, answers to pings that
+    nobody reads, and connections that are closed while the client takes nothing.
     """
+
+    _abort_timer: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        super().connection_lost(exc)
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self._abort_later()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        """A transport that is closed waits for its last bytes to be taken, for ever if need be."""
+        if not self.disconnected and self._abort_timer is None:
+            self._abort_timer = self.loop.call_later(GONE_S, self.transport.abort)
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) < PIECES_MAX:  # empty ones count for no size
+            super().handle_cont(event)
+        elif not self.close_sent:
+            self.conn.fail(1009, f"A message has at most {PIECES_MAX} pieces")
+            self.handle_parser_exception()
+
+    def pause_writing(self) -> None:
+        """Who takes nothing is not listened to either: each ping would be answered into memory."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await super().receive()
+        if not self.writable.is_set() and not self.transport.is_closing():
+            self.transport.pause_reading()
+        return message
 
     def shutdown(self) -> None:
         if self.handshake_complete and not self.close_sent:
@@ -160,6 +211,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().shutdown()
 
     async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "websocket.accept":
+            limit = message.get("message_bytes_max")
+            if isinstance(limit, int):  # the route's own: a longer message ends the connection before it is read
+                self.conn.max_message_size = limit
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True

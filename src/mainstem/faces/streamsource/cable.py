@@ -159,6 +159,10 @@ class Cable:
             raise Unauthenticated("Send a token, as ?token= or in the cookie jwt_token")
         return await self._context.authenticate_token(token)
 
+    async def require_open(self) -> None:
+        """Raise Maintenance while the operator has switched the API off: who is connected may watch, and no more."""
+        await self._context.require_open()
+
     def _ping(self) -> None:
         frame = actioncable.ping(self._context.clock() // SECOND_US)
         for connection in list(self._connections):
@@ -370,6 +374,8 @@ class _Connection:
             if channel != SHEET:
                 raise Invalid("This channel has no actions")
             await self._act(wanted)
+        except Unauthenticated as error:
+            self.end(error)
         except MainstemError as error:
             self._tell(wanted.identifier, _error(error))
         except Exception:
@@ -377,18 +383,20 @@ class _Connection:
             self._tell(wanted.identifier, {"error": "Update failed: Internal Server Error"})
 
     async def _act(self, wanted: Perform) -> None:
-        principal = self._session.principal
+        # As good as a request: the token may have ended since the last one, and the role may be another.
+        principal = await self._session.authenticate()
         match wanted.action:
             case "presence_ping":
                 await self._sheet.ping(self.window)
             case "lock_cell":
+                await self._cable.require_open()
                 await self._sheet.lock(self.window, principal, _cell(wanted.data))
             case "unlock_cell":
                 await self._sheet.unlock(self.window, principal, _cell(wanted.data))
             case "update_cell":
+                await self._cable.require_open()
                 cell = _cell_to_change(wanted.data)
-                changes = _changes(cell.field, wanted.data.get("value"))
-                await self._sheet.change(self.window, principal, cell, changes)
+                await self._sheet.change(self.window, principal, cell, _changes(cell.field, wanted.data["value"]))
             case unknown:
                 raise Invalid(f"There is no action {unknown[:40]!r}")
 
@@ -428,9 +436,10 @@ def _cell(data: dict[str, Any]) -> Cell:
 
 
 def _cell_to_change(data: dict[str, Any]) -> Cell:
-    """The cell, which the other fields must name as well. Raises InvalidField."""
+    """The cell, which the other fields must name as well; and there must be a value, for null is what clears a cell.
+    Raises InvalidField."""
     cell = _cell(data)
-    if integer_of(data.get("stream_id")) != cell.listing or data.get("field") != cell.field:
+    if integer_of(data.get("stream_id")) != cell.listing or data.get("field") != cell.field or "value" not in data:
         raise InvalidField("Invalid field")
     return cell
 
