@@ -21,3 +21,12 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not is_so():  # noqa: ASYNC110  # for conditions that have no event
             await asyncio.sleep(0.01)
+
+
+def in_one_window[Outcome](window_s: int, act: Callable[[], Outcome]) -> Outcome:
+    """What comes of it within one window of a limit, which begins on the minute or the hour; else it is done again."""
+    while True:
+        window = time.time() // window_s
+        outcome = act()
+        if time.time() // window_s == window:
+            return outcome

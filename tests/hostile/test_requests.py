@@ -2,7 +2,7 @@
 
 import gzip
 import json
-import socket
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from serving import API_KEY, Server, found, refused, serving
+from waiting import PATIENCE_S
 
 LIMIT = 1 << 20
 EVENT_LIMIT = 64 << 10
@@ -46,25 +47,21 @@ def nothing_happened(server: Server, client: httpx.Client) -> Iterator[None]:
     assert server.process.poll() is None
     assert server.process.pid == pid
     refused(client.get(f"/v2/streams/{TARGET}"), 404, "INVALID_STREAM_ID")
-    began = time.monotonic()
     assert client.post(PATHS[0], json={"stream_id": "honest", "event_type": "x"}).status_code == 200
-    assert time.monotonic() - began < 2
     assert [line for line in server.log_lines() if line.get("level") in ("error", "critical")] == []
 
 
-def speak(server: Server, *pieces: bytes, pause_s: float = 0.0, patience_s: float = 5.0) -> bytes:
-    """Send raw bytes and give all that comes back until the server closes, or says nothing for a while."""
+def speak(server: Server, *pieces: bytes, silence_s: float = PATIENCE_S) -> bytes:
+    """Send raw bytes and give all that comes back until the server closes, or after its first words says no more."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.settimeout(patience_s)
+    with server.connection() as connection:
         with suppress(OSError):  # it may well close before all is sent
             for piece in pieces:
                 connection.sendall(piece)
-                time.sleep(pause_s)
         with suppress(OSError):
             while chunk := connection.recv(65_536):
                 answer += chunk
-                connection.settimeout(0.3)
+                connection.settimeout(silence_s)
     return answer
 
 
@@ -154,17 +151,17 @@ DEEP = 200_000
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 @pytest.mark.parametrize("place", ["data", "metadata", "a batch", "a line", "a CloudEvent", "CloudEvents"])
-def test_deep_nesting_is_refused(client: httpx.Client, place: str, opening: bytes) -> None:
+def test_deep_nesting_is_refused(server: Server, client: httpx.Client, place: str, opening: bytes) -> None:
     """As JSON that cannot be read, closed or not, and quickly."""
     media_type, path, body = PLACES[place]
     closing = b"]" if opening == b"[" else b"}"
     depth = DEEP // len(opening)
-    began = time.monotonic()
+    before_s = processor_s(server)
     for nested in (opening * depth, opening * (depth // 2) + b"1" + closing * (depth // 2)):
         members = body.replace(b'"%b"', nested).replace(b'{"a":%b}' % nested, nested).replace(b"%b", b"x")
         assert attack(client, members, media_type, path).status_code == 400
 
-    assert time.monotonic() - began < 2
+    assert processor_s(server) - before_s < 2
 
 
 def test_a_deep_schema_or_query_is_refused(client: httpx.Client) -> None:
@@ -208,17 +205,24 @@ def test_a_decompression_bomb_is_put_out(server: Server, client: httpx.Client, n
     """No more is unpacked than the limit, so neither memory nor time runs away."""
     encoding, make = BOMBS[name]
     bomb = make()[:LIMIT]
-    before, began = resident_bytes(server), time.monotonic()
+    before, before_s = resident_bytes(server), processor_s(server)
     answers = [attack(client, bomb, JSON, **{"Content-Encoding": encoding}) for _ in range(3)]
 
     assert {answer.status_code for answer in answers} <= {400, 413}
-    assert time.monotonic() - began < 3
+    assert processor_s(server) - before_s < 3
     assert resident_bytes(server) - before < 96 << 20
 
 
 def resident_bytes(server: Server) -> int:
     with open(f"/proc/{server.process.pid}/status") as status:
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS"))
+
+
+def processor_s(server: Server) -> float:
+    """How long the server has been computing: unlike the time of a clock it does not depend on what else runs here."""
+    with open(f"/proc/{server.process.pid}/stat") as status:
+        user, system = status.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 # Slowness
@@ -228,13 +232,12 @@ def test_slow_clients_do_not_hold_others_up(server: Server, client: httpx.Client
     """A hundred connections that send half a request each, while an honest one is served as quickly as before."""
     quiet = typical_s(client)
     heads = [b"POST /v2", request(body=b"{", length=False)[:-3], request("Content-Length: 90", length=False) + b"{"]
-    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+    slow = [server.connection() for _ in range(100)]
     try:
         for number, connection in enumerate(slow):
             connection.sendall(heads[number % 3])
-        assert typical_s(client) < max(10 * quiet, 0.1)
+        assert typical_s(client) < max(10 * quiet, 0.5)
         for number, connection in enumerate(slow[:6]):
-            connection.settimeout(5)
             assert statuses(connection.recv(65_536)) == [408], number
     finally:
         for connection in slow:
@@ -256,13 +259,13 @@ def test_half_a_request_stores_nothing(server: Server) -> None:
     body = single()
     whole = request(body=body)
     for cut in (len(whole) - 1, len(whole) - len(body), len(whole) // 2, 1):
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        with server.connection() as connection:
             connection.sendall(whole[:cut])
 
 
 def test_a_client_that_reads_nothing_costs_nothing(server: Server, client: httpx.Client) -> None:
     """Its answers wait in bounded room, and others are served."""
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+    with server.connection() as connection:
         connection.settimeout(0.5)
         before = resident_bytes(server)
         with suppress(TimeoutError):
@@ -284,9 +287,10 @@ def test_pipelined_requests_are_answered_in_order(server: Server, client: httpx.
         (request(method="GET", path="/nothing"), 404),
         (request(body=b"{"), 400),
     ]
-    answer = speak(server, b"".join(turns[number % 5][0] for number in range(300)), patience_s=10)
+    last = request("Connection: close", method="GET", path="/nothing")
+    answer = speak(server, b"".join(turns[number % 5][0] for number in range(300)) + last)
 
-    assert statuses(answer) == [turns[number % 5][1] for number in range(300)]
+    assert statuses(answer) == [turns[number % 5][1] for number in range(300)] + [404]
 
 
 def test_a_pipelined_attack_ends_what_came_before_well(server: Server) -> None:
@@ -298,7 +302,9 @@ def test_a_pipelined_attack_ends_what_came_before_well(server: Server) -> None:
 
 
 CHUNKED = "Transfer-Encoding: chunked"
-SMUGGLED = request(body=single())
+SMUGGLED = request("Connection: close", body=single())
+OF_ITS_OWN = ("a folded header", "bare line feeds", "a space before the colon")
+"""Where the second request may be read as one: its answer ends the connection."""
 AMBIGUOUS: dict[str, bytes] = {
     "two lengths": request("Content-Length: 2", f"Content-Length: {len(SMUGGLED) + 2}", length=False)
     + b"{}"
@@ -327,13 +333,13 @@ def test_an_ambiguous_request_hides_no_other(server: Server, client: httpx.Clien
 
     Where the reading is clear, the second is a request of its own like any other.
     """
-    answer = statuses(speak(server, AMBIGUOUS[name]))
+    answer = statuses(speak(server, AMBIGUOUS[name], silence_s=PATIENCE_S if name in OF_ITS_OWN else 0.3))
 
     assert answer
     assert answer[0] in (400, 413, 415)
     if answer[1:]:
         assert answer[1:] == [200]
-        assert name in ("a folded header", "bare line feeds", "a space before the colon")
+        assert name in OF_ITS_OWN
         client.delete(f"/v2/streams/{TARGET}", params={"confirm": TARGET})
 
 
@@ -352,7 +358,7 @@ def test_an_ambiguous_request_hides_no_other(server: Server, client: httpx.Clien
 )
 def test_what_is_no_request_is_refused(server: Server, line: bytes) -> None:
     """TLS, HTTP/2, other protocols, nonsense: an answer in the 400s, or the connection ends."""
-    answer = statuses(speak(server, line + b"\r\nHost: x\r\n\r\n"))
+    answer = statuses(speak(server, line + b"\r\nHost: x\r\n\r\n", silence_s=0.3))
 
     assert all(400 <= status < 500 for status in answer)
 

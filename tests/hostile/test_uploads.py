@@ -26,6 +26,7 @@ import sounds
 from foreign import ffmpeg
 from jobs import ended, finished, submitted
 from serving import Server, serving
+from waiting import wait_until
 from watching import Canary, canary
 
 pytestmark = pytest.mark.slow
@@ -280,7 +281,7 @@ def bounded(server: Server) -> Iterator[None]:
         stop.set()
         watching.join()
     assert max(peaks, default=0) < SERVER_BYTES_MAX
-    assert not waits or median(waits) < 0.25
+    assert not waits or median(waits) < 2  # beside all that these tests themselves compute
 
 
 def _resident(pid: int) -> int:
@@ -354,7 +355,7 @@ def test_a_file_that_is_cut_off_is_refused_or_ends_honestly(
 def test_the_server_still_does_its_work(server: Server, client: httpx.Client, tmp_path: Path) -> None:
     """After all of the above; and no child is left."""
     finished(client, submitted(client, sounds.wav(tmp_path / "good.wav"), priority="urgent"))
-    assert _children_of_jobs(server) == []
+    wait_until(lambda: _children_of_jobs(server) == [])
 
 
 def _children_of_jobs(server: Server) -> list[str]:

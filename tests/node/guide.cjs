@@ -186,12 +186,10 @@ class Waiting extends RateLimitedBackend {
   }
 }
 
-// A minute of the server's clock is used up when it refuses. One that is nearly over is left to pass first, so that it
-// is still that minute when the client comes.
+// A minute of the server's clock is used up when it refuses. One that is then nearly over is left to pass and the next
+// one used up, so that it is still that minute when the client comes.
 async function usedUp(headers) {
-  const left = 60_000 - (Date.now() % 60_000);
-  if (left < 20_000) await new Promise((resolve) => setTimeout(resolve, left));
-  for (let batch = 0; batch < 40; batch++) {
+  for (;;) {
     const answers = await Promise.all(
       Array.from({ length: 50 }, async () => {
         const answer = await fetch(`${url}/api/v1/nothing`, { headers });
@@ -199,7 +197,10 @@ async function usedUp(headers) {
         return answer.status;
       })
     );
-    if (answers.includes(429)) return;
+    if (!answers.includes(429)) continue;
+    const left = 60_000 - (Date.now() % 60_000);
+    if (left > 10_000) return;
+    await new Promise((resolve) => setTimeout(resolve, left));
   }
 }
 

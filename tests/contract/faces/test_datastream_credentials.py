@@ -1,6 +1,5 @@
 """DataStream's credentials: API keys, tokens, scopes, tiers, and the right not to know."""
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +8,7 @@ import httpx
 import pytest
 
 from serving import API_KEY, EMAIL, PASSWORD, Server, refused, send, serving
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, in_one_window
 
 EVENT = {"event_type": "x"}
 
@@ -247,12 +246,15 @@ def test_an_unlimited_key_has_no_limit_to_tell(client: httpx.Client) -> None:
 
 def test_requests_over_the_limit_are_refused(server: Server, client: httpx.Client) -> None:
     """429 with Retry-After; a batch counts as one, whatever its size."""
-    stay_within(window_s=3_600, for_s=10)
-    with server.client(make_key(client)["key"]) as limited:
-        statuses = [limited.get("/v2/streams?limit=1").status_code for _ in range(1_000)]
-        over = limited.get("/v2/streams")
 
-    assert set(statuses) == {200}
+    def use_up() -> tuple[set[int], httpx.Response]:
+        with server.client(make_key(client)["key"]) as limited:
+            statuses = {limited.get("/v2/streams?limit=1").status_code for _ in range(1_000)}
+            return statuses, limited.get("/v2/streams")
+
+    statuses, over = in_one_window(3_600, use_up)
+
+    assert statuses == {200}
     refused(over, 429, "RATE_LIMITED")
     assert 1 <= int(over.headers["retry-after"]) <= 3_600
     assert over.headers["x-ratelimit-remaining"] == "0"
@@ -260,20 +262,16 @@ def test_requests_over_the_limit_are_refused(server: Server, client: httpx.Clien
 
 def test_guessing_is_slow(tmp_server: Server) -> None:
     """Sixty wrong credentials a minute from one address, signing in included; good ones and health go on."""
-    stay_within(window_s=60, for_s=10)
     with tmp_server.client("ms_guess") as guesser, tmp_server.client() as known:
-        answers = [guesser.get("/v2/streams") for _ in range(61)]
-        sign_in = guesser.post("/v2/auth/token", json={"email": EMAIL, "password": PASSWORD})
+
+        def guess() -> tuple[httpx.Response, httpx.Response]:
+            answers = [guesser.get("/v2/streams") for _ in range(61)]
+            return answers[-1], guesser.post("/v2/auth/token", json={"email": EMAIL, "password": PASSWORD})
+
+        last, sign_in = in_one_window(60, guess)
 
         assert known.get("/v2/streams").status_code == 200
         assert guesser.get("/health").status_code == 200
-    refused(answers[-1], 429, "RATE_LIMITED")
+    refused(last, 429, "RATE_LIMITED")
     refused(sign_in, 429, "RATE_LIMITED")
-    assert answers[-1].headers["ratelimit-policy"] == '"perminute";q=60;w=60'
-
-
-def stay_within(*, window_s: int, for_s: float) -> None:
-    """Wait for the next window unless this one has so much left: windows begin on the minute and the hour."""
-    left_s = window_s - time.time() % window_s
-    if left_s < for_s:
-        time.sleep(left_s)
+    assert last.headers["ratelimit-policy"] == '"perminute";q=60;w=60'
