@@ -140,8 +140,8 @@ class Streamers:
     async def create(self, principal: Principal, changes: StreamerChanges) -> Streamer:
         """Raises NotAllowed, InvalidFields."""
         require_maker(principal)
-        email = (await self._directory.account(principal.account)).email
         async with self._records.begin() as tx:
+            email = (await self._directory.account(principal.account)).email
             values = await self._values(tx, changes, email, None)
             owned = {"owner": principal.account, "created_us": self._clock(), "updated_us": self._clock()}
             values = {"notes": None, "posted_by": email} | values | owned
@@ -155,7 +155,7 @@ class Streamers:
         async with self._records.begin() as tx:
             before = await _known(tx, streamer)
             require_maker(principal)
-            email = (await self._directory.account(before.owner)).email
+            email = (await self._directory.anybody(before.owner)).email
             values = await self._values(tx, changes, email, before.id)
             await self._change_accounts(tx, before.id, changes.accounts)
             if values or changes.accounts:

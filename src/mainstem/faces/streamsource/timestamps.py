@@ -18,8 +18,6 @@ from mainstem.faces.streamsource.parameters import (
     record_id,
 )
 from mainstem.http import JSON, Answer, Call, Reply, Route, json_answer
-from mainstem.identity import AccountNotFound
-from mainstem.ids import AccountId
 
 _TAG = "Timestamps"
 _DAY_US = 86_400 * SECOND_US
@@ -58,7 +56,7 @@ class TimestampOut(msgspec.Struct, kw_only=True):
     title: str
     description: str | None
     event_timestamp: wire.Moment
-    user: wire.UserOut | None
+    user: wire.UserOut
     """Who wrote it down."""
     streams: list[LinkOut]
     created_at: wire.Moment
@@ -132,17 +130,11 @@ class _Timestamps:
             title=timestamp.title,
             description=timestamp.description,
             event_timestamp=wire.moment(timestamp.event_us),
-            user=await self._user(timestamp.owner),
+            user=wire.user_out(await self._context.directory.anybody(timestamp.owner)),
             streams=[_link_out(link) for link in timestamp.links],
             created_at=wire.moment(timestamp.created_us),
             updated_at=wire.moment(timestamp.updated_us),
         )
-
-    async def _user(self, owner: AccountId) -> wire.UserOut | None:
-        try:
-            return wire.user_out(await self._context.directory.account(owner))
-        except AccountNotFound:
-            return None
 
 
 def _filters(query: Parameters) -> TimestampFilters:

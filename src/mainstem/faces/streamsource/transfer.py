@@ -133,7 +133,7 @@ class _Transfer:
         async for window in windows:
             for listing in window:
                 if listing.owner not in emails:
-                    emails[listing.owner] = (await self._context.directory.account(listing.owner)).email
+                    emails[listing.owner] = (await self._context.directory.anybody(listing.owner)).email
             yield [_exported(listing, emails[listing.owner]) for listing in window]
 
 
