@@ -30,6 +30,7 @@ from mainstem.storage import Draft, Drafts, Log, Note, Row
 from mainstem.storage.embedded.log import EmbeddedLog, LogOptions
 from mainstem.storage.ports import Condition
 from serving import Server, serving
+from waiting import PATIENCE_S, wait_until
 
 OPTIONS = LogOptions(
     segment_events=3_000,
@@ -43,6 +44,8 @@ TOPICS = [TopicId(number) for number in (1, 2, 3)]
 WRITERS = range(12)
 _FULL_LOOK_EVERY = 20
 _KILLS_A_FOLDER = 50
+_AT_LEAST = 200
+"""So many events a server has taken before it may be killed, however slow the machine is now."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -149,6 +152,10 @@ class Ledger:
     kills: int = 0
     events: int = 0
 
+    @property
+    def acknowledged_count(self) -> int:
+        return sum(list(self.acknowledged.values()))
+
     def note(self, writer: int, count: int) -> None:
         self.acknowledged[writer] = max(self.acknowledged[writer], count)
 
@@ -230,7 +237,7 @@ def kill_log_writers(folder: Path, kills: int, seed: int) -> Ledger:
 
 
 def _wait_for(acknowledgements: Path, writer: BaseProcess) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while not (acknowledgements.exists() and acknowledgements.stat().st_size):
         assert writer.is_alive()
         assert time.monotonic() < deadline
@@ -289,7 +296,9 @@ def kill_servers(folder: Path, kills: int, seed: int) -> Ledger:
             ]
             for client in clients:
                 client.start()
-            time.sleep(0.1 + chance.expovariate(1 / 0.4))
+            before = ledger.acknowledged_count
+            wait_until(lambda: bool(failures) or ledger.acknowledged_count >= before + _AT_LEAST)  # noqa: B023
+            time.sleep(chance.expovariate(1 / 0.4))
             server.process.kill()
             for client in clients:
                 client.join()
@@ -345,7 +354,7 @@ def _kill_and_tell(kill: Callable[[Path, int, int], Ledger], kills: int, seed: i
         ledger = kill(Path(folder), kills, seed)
     print(  # noqa: T201
         f"{total + kills} kills; {kill.__name__}: {kills} in {time.monotonic() - started:.0f} s,"
-        f" {sum(ledger.acknowledged.values())} events acknowledged, {ledger.events} found,"
+        f" {ledger.acknowledged_count} events acknowledged, {ledger.events} found,"
         " each once, in order, byte for byte",
         flush=True,
     )
