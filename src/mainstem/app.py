@@ -95,6 +95,7 @@ _EVERNEST = Door(
     ["/Stream", "/Source", "/Right", "/User"],
     "Push short messages, pull them by number.",
     "/Evernest/openapi.json",
+    "/Evernest/docs",
 )
 _STREAMSOURCE = Door(
     "StreamSource",
@@ -104,7 +105,11 @@ _STREAMSOURCE = Door(
     "/api-docs",
 )
 _STREAM_SERVER = Door(
-    "stream-server", ["/v1/stream"], "Send an audio file, get HLS that players play.", "/v1/stream/openapi.json"
+    "stream-server",
+    ["/v1/stream"],
+    "Send an audio file, get HLS that players play.",
+    "/v1/stream/openapi.json",
+    "/v1/stream/docs",
 )
 _PING_S = 20
 _SWEEP_EVERY_S = 60

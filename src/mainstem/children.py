@@ -142,7 +142,7 @@ class Children:
         missing = [child.name for child in self._children if not child.running]
         if not missing:
             return Health(Condition.HEALTHY)
-        return Health(Condition.DEGRADED, f"The process for {' and '.join(missing)} does not run; its work waits.")
+        return Health(Condition.DEGRADED, f"No process runs for {' or '.join(missing)}: that work waits.")
 
     def families(self) -> Iterator[Family]:
         yield Family(

@@ -66,9 +66,10 @@ class _Reference(msgspec.Struct, frozen=True):
     name: str
     api: str
     document: str
-    credential: str
-    placeholder: str
-    scheme: str
+    credential: str = ""
+    """What the form for it is called. Without one there is no form: the credential is a parameter like others."""
+    placeholder: str = ""
+    scheme: str = ""
     """Of the credential, as the document names it."""
 
 
@@ -76,6 +77,10 @@ _REFERENCES = (
     _Reference("/v2/docs", "docs", "DataStream", "/v2/openapi.json", "API key", "ms_…", "apiKey"),
     _Reference(
         "/api-docs", "streamsource_docs", "StreamSource", "/swagger/v1/swagger.yaml", "Token", "eyJ… or ms_…", "bearer"
+    ),
+    _Reference("/Evernest/docs", "evernest_docs", "Evernest", "/Evernest/openapi.json"),
+    _Reference(
+        "/v1/stream/docs", "stream_docs", "stream-server", "/v1/stream/openapi.json", "API key", "ms_…", "apiKey"
     ),
 )
 
@@ -136,7 +141,9 @@ class Web:
 
     async def docs(self, call: Call) -> Answer:
         reference = next(reference for reference in _REFERENCES if reference.path == call.raw_path)
-        page = _template("assets/docs.html").substitute(msgspec.structs.asdict(reference))
+        facts = msgspec.structs.asdict(reference)
+        form = _template("assets/credential.html").substitute(facts) if reference.credential else ""
+        page = _template("assets/docs.html").substitute(facts, form=form)
         return Answer(body=page.encode(), media_type=_HTML, headers=_FRESH)
 
     async def asset(self, call: Call) -> Answer:
@@ -162,7 +169,11 @@ class Web:
         )
 
     def _first_text(self, vitals: Vitals, host: str) -> str:
-        doors = "\n".join(f"  {door.name:<12} {' '.join(door.paths)}\n{'':<15}{door.purpose}" for door in self._doors)
+        doors = "\n\n".join(
+            f"  {door.name:<14} {' '.join(door.paths)}\n{'':<17}{door.purpose}"
+            f"\n{'':<17}{f'To try out: {door.docs}; for' if door.docs else 'For'} programs: {door.openapi}"
+            for door in self._doors
+        )
         return _template("assets/first.txt").substitute(
             version=self._version, status=vitals.condition.value, doors=doors, example=_example(host)
         )

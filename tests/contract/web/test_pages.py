@@ -10,7 +10,7 @@ import pytest
 from mainstem.web import pages
 from serving import Server
 
-PAGES = ["/", "/v2/docs", "/api-docs"]
+PAGES = ["/", "/v2/docs", "/api-docs", "/Evernest/docs", "/v1/stream/docs"]
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 

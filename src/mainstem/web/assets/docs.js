@@ -20,7 +20,7 @@ const reference = SwaggerUIBundle({
 });
 
 // The key stays in this page's memory: a reload forgets it.
-document.getElementById("credential").addEventListener("submit", (submitted) => {
+document.getElementById("credential")?.addEventListener("submit", (submitted) => {
   submitted.preventDefault();
   const key = document.getElementById("key").value.trim();
   const said = document.getElementById("said");
