@@ -15,8 +15,10 @@ from mainstem.catalogue.liveness.hosts import Hosts
 from mainstem.catalogue.liveness.own import NoOwnStreams
 from mainstem.catalogue.liveness.probing import Prober
 from mainstem.clock import FixedClock
+from waiting import PATIENCE_S
 
-TIMEOUT_S = 1.0
+PLAYER_S = 2.0
+"""How long an RTMP or RTSP server is given: silence, too, is among what is tested."""
 
 
 @pytest.fixture
@@ -44,17 +46,23 @@ def dialer(guard: AddressGuard) -> Dialer:
 
 @pytest.fixture
 def hosts(clock: FixedClock) -> Hosts:
-    return Hosts(now=lambda: clock() / 1e6, wait_s=TIMEOUT_S)
+    return Hosts(now=lambda: clock() / 1e6, wait_s=PATIENCE_S)
 
 
 @pytest.fixture
-def fetcher(dialer: Dialer, hosts: Hosts) -> Fetcher:
-    return Fetcher(dialer, hosts, timeout_s=TIMEOUT_S)
+def fetch_s() -> float:
+    """How long a fetch may take; tests of what takes too long choose another."""
+    return PATIENCE_S
+
+
+@pytest.fixture
+def fetcher(dialer: Dialer, hosts: Hosts, fetch_s: float) -> Fetcher:
+    return Fetcher(dialer, hosts, timeout_s=fetch_s)
 
 
 @pytest.fixture
 async def decoder() -> AsyncIterator[Decoder]:
-    decoder = Decoder()
+    decoder = Decoder(timeout_s=PATIENCE_S)
     yield decoder
     await decoder.close()
 
@@ -74,4 +82,4 @@ def prober(
         clock.advance(seconds)
 
     direct = DirectMedia(fetcher, decoder, clock, wait)
-    return Prober(own=NoOwnStreams(), dialer=dialer, hosts=hosts, fetcher=fetcher, direct=direct, timeout_s=TIMEOUT_S)
+    return Prober(own=NoOwnStreams(), dialer=dialer, hosts=hosts, fetcher=fetcher, direct=direct, timeout_s=PLAYER_S)

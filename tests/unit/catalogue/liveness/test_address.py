@@ -19,6 +19,7 @@ from mainstem.catalogue.liveness.connection import Dialer
 from mainstem.catalogue.liveness.fetch import Fetcher
 from mainstem.catalogue.liveness.hosts import Hosts
 from mainstem.catalogue.liveness.verdict import Reason
+from waiting import PATIENCE_S
 
 DATA = Path(__file__).parents[3] / "data" / "liveness"
 
@@ -105,7 +106,7 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at() -> None:
     async with far_side() as far:
         far.says("/", page("inside"))
         names = Names(rebind_example=[["127.0.0.2"], ["127.0.0.1"]])
-        fetcher = Fetcher(Dialer(AddressGuard(names, allow_private=True)), Hosts(), timeout_s=2)
+        fetcher = Fetcher(Dialer(AddressGuard(names, allow_private=True)), Hosts(), timeout_s=PATIENCE_S)
 
         with pytest.raises(Unreachable):
             await fetcher.get(target_of(far.url("/", "rebind.example")))
@@ -125,7 +126,7 @@ async def test_a_redirect_inside_opens_no_connection() -> None:
                 return ["127.0.0.1"] if target.port == outside.port else await super().addresses(target)
 
         resolver = SystemResolver()
-        fetcher = Fetcher(Dialer(OnlyTheFirst(resolver)), Hosts(), timeout_s=2)
+        fetcher = Fetcher(Dialer(OnlyTheFirst(resolver)), Hosts(), timeout_s=PATIENCE_S)
         with pytest.raises(Unreachable) as refused:
             await fetcher.get(target_of(outside.url("/")))
         resolver.close()

@@ -29,6 +29,7 @@ from mainstem.catalogue.tables import listings
 from mainstem.clock import FixedClock
 from mainstem.storage import Records
 from mainstem.work import Queue
+from waiting import PATIENCE_S
 
 FAULTS = sorted((Path(__file__).parents[3] / "data" / "liveness" / "faults").iterdir())
 LISTINGS, ROUNDS = 120, 10
@@ -41,7 +42,7 @@ async def loopback(host: str, port: int) -> Sequence[str]:
 
 @pytest.fixture
 async def real_prober(clock: FixedClock) -> AsyncIterator[Prober]:
-    options = CheckerOptions(check_timeout_seconds=0.5, check_allow_private=True)
+    options = CheckerOptions(check_timeout_seconds=PATIENCE_S, check_allow_private=True)
     async with open_prober(options, NoOwnStreams(), clock, loopback) as prober:
         yield prober
 

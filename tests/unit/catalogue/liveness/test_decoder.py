@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from mainstem.catalogue.liveness.decoder import Decoder
+from waiting import PATIENCE_S
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
@@ -68,7 +69,7 @@ async def test_a_child_that_dies_is_replaced(decoder: Decoder) -> None:
 
 
 async def test_a_child_that_hangs_is_killed() -> None:
-    decoder = Decoder(timeout_s=5)
+    decoder = Decoder(timeout_s=PATIENCE_S)
     sample = made(*SOUND, "-f", "mp3")
     assert await decoder.decode(sample)
     assert decoder._child is not None

@@ -155,7 +155,7 @@ async def test_a_station_that_sends_sound_is_live(
     prober: Prober, far: FarSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SHOUTcast's way of saying OK included; it never ends, and is not listened to for long."""
-    monkeypatch.setattr(fetch_module, "SAMPLE_S", 0.3)
+    monkeypatch.setattr(fetch_module, "SAMPLE_S", 1.0)
 
     async def station(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"ICY 200 OK\r\nicy-name: Radio\r\nContent-Type: audio/wav\r\n\r\n" + sound(2))
@@ -172,7 +172,7 @@ async def test_a_station_that_sends_sound_is_live(
 async def test_a_station_that_sends_noise_is_unknown(
     prober: Prober, far: FarSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_module, "SAMPLE_S", 0.3)
+    monkeypatch.setattr(fetch_module, "SAMPLE_S", 1.0)
 
     async def station(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n" + b"<html>no</html>" * 500)
