@@ -64,6 +64,19 @@ async def test_every_path_counts_and_each_address_for_itself(here: House) -> Non
     assert elsewhere.headers["x-ratelimit-remaining"] == "999"
 
 
+async def test_what_belongs_to_all_doors_is_not_counted(here: House) -> None:
+    """A monitor of the same address must not take the server for dead, nor be what locks a program out."""
+    client = here.client()
+    shared = ("/", "/health", "/health/live", "/health/ready", "/metrics", "/api-docs")
+    await asked(client, 999)
+    for path in shared:
+        assert (await client.get(f"http://here{path}")).status_code in (200, 401), path
+    assert (await client.get(CHEAP)).headers["x-ratelimit-remaining"] == "0"
+    assert (await client.get(CHEAP)).status_code == 429
+    for path in shared:
+        assert (await client.get(f"http://here{path}")).status_code in (200, 401), path
+
+
 async def test_limits_come_before_everything_else(here: House) -> None:
     """429 whoever asks for whatever."""
     token = (await here.sign_up())["token"]

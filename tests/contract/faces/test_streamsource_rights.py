@@ -397,3 +397,40 @@ def test_only_administrators_change_known_cities(cast: Cast) -> None:
     mine = got(editor.post("/locations", json={"city": fresh("Mine"), "is_known_city": True}), 201)
     assert mine["is_known_city"] is False
     assert got(editor.patch(f"/locations/{mine['id']}", json={"is_known_city": True}))["is_known_city"] is False
+
+
+@pytest.mark.parametrize("verb", verbs(TABLE))
+def test_in_maintenance_nothing_is_open_but_the_way_out_of_it(cast: Cast, maintenance: None, verb: Verb) -> None:
+    """Who is not signed in is told that first; administrators reach the features, which end it, and nothing else."""
+    names = {"id": MISSING, "stream_id": MISSING, "name": "maintenance_mode" if verb[0] == "GET" else "some_feature"}
+    assert error_of(cast.ask(None, verb, **names), 401) == "Unauthorized"
+    for name in ("reader", "owner", "admin"):
+        reply = cast.ask(cast.tokens[name], verb, **names)
+        if name == "admin" and verb[1].startswith("/features"):
+            assert reply.status_code in (200, 404), reply.text
+        else:
+            assert error_of(reply, 503) == CLOSED
+            assert reply.json()["maintenance"] is True
+            assert reply.headers["retry-after"]
+
+
+@pytest.mark.parametrize("verb", verbs(PUBLIC))
+def test_in_maintenance_only_administrators_sign_in(cast: Cast, maintenance: None, verb: Verb) -> None:
+    """What describes the API stays, and so does the server's health."""
+    reply = cast.ask(None, verb)
+    assert reply.status_code == (200 if "swagger" in verb[1] else 503)
+    assert httpx.get(f"{cast.url}/health/live", timeout=PATIENCE_S).status_code == 200
+    if verb[1].endswith("/login"):
+        login = {"email": cast.people["admin"].email, "password": PASSWORD_OF_ALL}
+        got(httpx.post(f"{cast.url}/api/v1{verb[1]}", json=login, timeout=PATIENCE_S))
+
+
+CLOSED = "The API is currently under maintenance. Please try again later."
+
+
+@pytest.fixture
+def maintenance(cast: Cast) -> Iterator[None]:
+    feature = "/features/maintenance_mode"
+    got(cast.people["admin"].api.post(f"{feature}/enable"))
+    yield
+    got(cast.people["admin"].api.post(f"{feature}/disable"))
