@@ -1,6 +1,7 @@
 """The verbs of listings: made, found, changed, continued, archived and deleted, each by somebody who may."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.catalogue import lists, rules
 from mainstem.catalogue.announcing import announcement, tell, told
+from mainstem.catalogue.assigning import assign
 from mainstem.catalogue.continuation import WINDOW_US, candidate, is_over
 from mainstem.catalogue.findings import Findings
 from mainstem.catalogue.model import (
@@ -26,7 +28,7 @@ from mainstem.catalogue.model import (
 from mainstem.catalogue.places import Places
 from mainstem.catalogue.rights import require_change, require_maker, require_reader, sees_archive
 from mainstem.catalogue.rows import LISTING, forget, listing_of, read_ids, read_listing, read_listings
-from mainstem.catalogue.streamers import assign, owner_of
+from mainstem.catalogue.streamers import owner_of
 from mainstem.catalogue.tables import listings, locations, streamers
 from mainstem.clock import Clock
 from mainstem.errors import InvalidFields
@@ -213,24 +215,12 @@ class Listings:
         return await self._insert(tx, principal.account, principal.account, changes)
 
     async def add_many(
-        self, tx: AsyncConnection, principal: Principal, rows: Iterable[tuple[int, ListingChanges | None]]
+        self, tx: AsyncConnection, principal: Principal, rows: Sequence[tuple[int, ListingChanges | None]]
     ) -> tuple[list[Listing], list[tuple[int, InvalidFields]]]:
-        """`add` for numbered rows, each by itself; those made, and what is wrong with the others. None is no row."""
+        """`add` for numbered rows, each by itself, up to a few hundred; those made, and what is wrong with the others.
+        None is no row."""
         require_maker(principal)
-        made: list[int] = []
-        events: list[Announcement] = []
-        refused: list[tuple[int, InvalidFields]] = []
-        for number, changes in rows:
-            try:
-                if changes is None:
-                    raise InvalidFields([("stream", "must be an object")])
-                listing, told_of_it = await self._put(tx, principal.account, principal.account, changes)
-            except InvalidFields as error:
-                refused.append((number, error))
-            else:
-                made.append(listing)
-                events += told_of_it
-        await tell(tx, self._queue, events)
+        made, refused = await self._put(tx, principal.account, principal.account, rows)
         return await read_listings(tx, made), refused
 
     async def change(
@@ -251,26 +241,43 @@ class Listings:
         return (await self._directory.account(account)).email
 
     async def _insert(self, tx: AsyncConnection, by: AccountId, owner: AccountId, changes: ListingChanges) -> Listing:
-        listing, events = await self._put(tx, by, owner, changes)
-        await tell(tx, self._queue, events)
-        return _known(await read_listing(tx, listing), listing)
+        made, refused = await self._put(tx, by, owner, [(0, changes)])
+        for _, error in refused:
+            raise error
+        return _known(await read_listing(tx, made[0]), made[0])
 
     async def _put(
-        self, tx: AsyncConnection, by: AccountId, owner: AccountId, changes: ListingChanges
-    ) -> tuple[ListingId, list[Announcement]]:
-        """Make a listing, and leave it to the caller to tell of it."""
-        _check(changes, is_new=True)
-        now_us = self._clock()
-        values = rules.new_values(changes, await self._email(owner), now_us)
-        values |= await self._related_values(tx, changes, None)
-        values["owner"] = owner
-        if values.get("streamer") is None:
-            values["streamer"] = await assign(tx, values, now_us)
-        row = await tx.execute(insert(listings).values(values).returning(listings.c.id))
-        listing = ListingId(row.scalar_one())
-        facts = {name: value for name, value in told(values).items() if value is not None}
-        created = announcement("created", listing, by, now_us, {"changes": facts})
-        return listing, [created, *_meanings(listing, by, None, values, now_us)]
+        self, tx: AsyncConnection, by: AccountId, owner: AccountId, rows: Sequence[tuple[int, ListingChanges | None]]
+    ) -> tuple[list[ListingId], list[tuple[int, InvalidFields]]]:
+        """Make listings of those rows that may be some, and tell it; what is wrong with the others.
+
+        Everything is asked and written for all of them at once: the way to the database costs more than the answer.
+        """
+        refused: list[tuple[int, InvalidFields]] = []
+        fit: list[tuple[int, ListingChanges]] = []
+        for number, changes in rows:
+            wrong = [("stream", "must be an object")] if changes is None else rules.problems(changes, is_new=True)
+            if changes is None or wrong:
+                refused.append((number, InvalidFields(wrong)))
+            else:
+                fit.append((number, changes))
+        now_us, email = self._clock(), await self._email(owner)
+        made: list[rules.Values] = []
+        related = await self._related(tx, [(changes, None) for _, changes in fit])
+        for (number, changes), found in zip(fit, related, strict=True):
+            if isinstance(found, InvalidFields):
+                refused.append((number, found))
+            else:
+                nobody = {"owner": owner, "streamer": None, "location": None}
+                made.append(rules.new_values(changes, email, now_us) | nobody | found)
+        ids = await _insert_all(tx, made, now_us)
+        events: list[Announcement] = []
+        for listing, values in zip(ids, made, strict=True):
+            facts = {name: value for name, value in told(values).items() if value is not None}
+            events.append(announcement("created", listing, by, now_us, {"changes": facts}))
+            events += _meanings(listing, by, None, values, now_us)
+        await tell(tx, self._queue, events)
+        return ids, sorted(refused, key=itemgetter(0))
 
     async def _update(
         self, tx: AsyncConnection, by: AccountId | None, before: Listing, values: rules.Values, now_us: int
@@ -312,37 +319,81 @@ class Listings:
             query = query.where(listings.c.owner == principal.account)
         return [listing_of(row) for row in await tx.execute(query)]
 
-    async def _related_values(
-        self, tx: AsyncConnection, changes: ListingChanges, before: Listing | None
-    ) -> rules.Values:
-        """What a listing refers to, where a change says anything of it."""
-        values: rules.Values = {}
-        if changes.streamer is not UNSET:
-            values["streamer"] = await _existing(tx, streamers, "streamer", changes.streamer)
-        if changes.place is not UNSET:
-            place = changes.place
-            values["location"] = None if place is None else await self._places.resolve(tx, place)
-        elif changes.location is not UNSET:
-            values["location"] = await _existing(tx, locations, "location", changes.location)
-        elif changes.city is not UNSET or changes.state is not UNSET:
-            city = changes.city if changes.city is not UNSET else before.city if before else None
-            state = changes.state if changes.state is not UNSET else before.state if before else None
-            values["location"] = await self._places.resolve(tx, PlaceDraft(city=city, state_province=state))
-        if before is None:
-            return values
+    async def _related_values(self, tx: AsyncConnection, changes: ListingChanges, before: Listing) -> rules.Values:
+        """What a listing refers to from now on, where it is something else. Raises InvalidFields."""
+        (found,) = await self._related(tx, [(changes, before)])
+        if isinstance(found, InvalidFields):
+            raise found
         known = {
             "streamer": before.streamer.id if before.streamer else None,
             "location": before.location.id if before.location else None,
         }
-        return {name: value for name, value in values.items() if value != known[name]}
+        return {name: value for name, value in found.items() if value != known[name]}
+
+    async def _related(
+        self, tx: AsyncConnection, asked: Sequence[tuple[ListingChanges, Listing | None]]
+    ) -> list[rules.Values | InvalidFields]:
+        """What listings refer to, where changes say anything of it, or what is wrong with that."""
+        there = {
+            "streamer": await _there(tx, streamers, [changes.streamer for changes, _ in asked]),
+            "location": await _there(tx, locations, [changes.location for changes, _ in asked]),
+        }
+        found = [_references(changes, there) for changes, _ in asked]
+        drafts = {
+            index: draft
+            for index, (changes, before) in enumerate(asked)
+            if not isinstance(found[index], InvalidFields) and (draft := _place_draft(changes, before)) is not None
+        }
+        places = await self._places.resolve_many(tx, list(drafts.values()))
+        for index, place in zip(drafts, places, strict=True):
+            values = found[index]
+            assert not isinstance(values, InvalidFields), "it has a draft"
+            found[index] = place if isinstance(place, InvalidFields) else values | {"location": place}
+        return found
 
 
-async def _existing(tx: AsyncConnection, kind: Any, field: str, number: int | None) -> int | None:
-    if number is None:
+async def _insert_all(tx: AsyncConnection, made: Sequence[rules.Values], now_us: int) -> list[ListingId]:
+    """Insert new listings, each with a streamer; their numbers, in order."""
+    if not made:
+        return []
+    unassigned = [values for values in made if values["streamer"] is None]
+    for values, streamer in zip(unassigned, await assign(tx, unassigned, now_us), strict=True):
+        values["streamer"] = streamer
+    row = insert(listings).returning(listings.c.id, sort_by_parameter_order=True)
+    return list((await tx.execute(row, made)).scalars())
+
+
+async def _there(tx: AsyncConnection, kind: Any, numbers: Sequence[object]) -> set[int]:
+    """Those of these numbers that records have."""
+    wanted = {number for number in numbers if isinstance(number, int)}
+    return set(await tx.scalars(select(kind.c.id).where(kind.c.id.in_(wanted)))) if wanted else set()
+
+
+def _references(changes: ListingChanges, there: Mapping[str, set[int]]) -> rules.Values | InvalidFields:
+    """The records that changes name by number; `there`: those that exist."""
+    values: rules.Values = {}
+    given = {"streamer": changes.streamer, "location": changes.location}
+    if changes.place is not UNSET:
+        del given["location"]
+        if changes.place is None:
+            values["location"] = None
+    for field, number in given.items():
+        if isinstance(number, int) and number not in there[field]:
+            return InvalidFields([(field, "must exist")])
+        if number is not UNSET:
+            values[field] = number
+    return values
+
+
+def _place_draft(changes: ListingChanges, before: Listing | None) -> PlaceDraft | None:
+    """The place that changes describe. City and state do so where nothing else is said."""
+    if changes.place is not UNSET:
+        return changes.place
+    if changes.location is not UNSET or (changes.city is UNSET and changes.state is UNSET):
         return None
-    if await tx.scalar(select(kind.c.id).where(kind.c.id == number)) is None:
-        raise InvalidFields([(field, "must exist")])
-    return number
+    city = changes.city if changes.city is not UNSET else before.city if before else None
+    state = changes.state if changes.state is not UNSET else before.state if before else None
+    return PlaceDraft(city=city, state_province=state)
 
 
 def _known(found: Listing | None, listing: int) -> Listing:

@@ -94,10 +94,36 @@ class Places:
         While the feature `location_validation` is on only known cities are found, and none is made. Raises
         InvalidFields then for others, and for what no place can be.
         """
-        values = _values(draft, {})
-        if not values.get("city"):
+        return await self._resolve(tx, _values(draft, {}), {})
+
+    async def resolve_many(
+        self, tx: AsyncConnection, drafts: Sequence[PlaceDraft]
+    ) -> list[LocationId | InvalidFields | None]:
+        """`resolve` for several, up to a few hundred, each by itself: what it answers, or raises."""
+        described = [_values(draft, {}) for draft in drafts]
+        names = {values["normalized_name"] for values in described if values["city"]}
+        known: dict[str, LocationId] = {}
+        if names and not await self._flags.is_on(LOCATION_VALIDATION):
+            query = select(locations.c.normalized_name, locations.c.id).where(locations.c.normalized_name.in_(names))
+            known = {name: LocationId(place) for name, place in await tx.execute(query)}
+        outcomes: list[LocationId | InvalidFields | None] = []
+        for values in described:
+            try:
+                outcomes.append(await self._resolve(tx, values, known))
+            except InvalidFields as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def _resolve(
+        self, tx: AsyncConnection, values: Mapping[str, Any], known: dict[str, LocationId]
+    ) -> LocationId | None:
+        """`known`: some places by name, to which one that is made is added."""
+        name = values["normalized_name"]
+        if not values["city"]:
             return None
-        found = await _by_name(tx, values["normalized_name"])
+        if name in known:
+            return known[name]
+        found = await _by_name(tx, name)
         if await self._flags.is_on(LOCATION_VALIDATION):
             return await _known(tx, found, values)
         if found is not None:
@@ -106,7 +132,8 @@ class Places:
             _check(values, ())
         except InvalidPlace as error:
             raise InvalidFields([("base", f"Location validation failed: {error.message}")]) from error
-        return await self._insert(tx, values | {"is_known_city": False})
+        known[name] = await self._insert(tx, {**values, "is_known_city": False})
+        return known[name]
 
     # Reading
 

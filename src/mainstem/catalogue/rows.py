@@ -89,7 +89,7 @@ def location_of(row: Any) -> Location:
     return Location(**values)
 
 
-async def read_listings(tx: AsyncConnection, ids: list[int]) -> list[Listing]:
+async def read_listings(tx: AsyncConnection, ids: Sequence[int]) -> list[Listing]:
     """These listings in this order; those that are gone are left out."""
     if not ids:
         return []

@@ -1,13 +1,11 @@
 """The verbs of streamers: who is behind listings, and by which accounts he is known on platforms."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Row, Select, bindparam, delete, func, insert, literal, null, select, union_all, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_leave
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.catalogue.links import parse_link
@@ -20,7 +18,7 @@ from mainstem.catalogue.model import (
     StreamerId,
     StreamerNotFound,
 )
-from mainstem.catalogue.platforms import channel_in, is_channel_name
+from mainstem.catalogue.platforms import is_channel_name
 from mainstem.catalogue.rights import require_administrator, require_maker, require_reader
 from mainstem.catalogue.rows import LISTING, forget, listing_of
 from mainstem.catalogue.rules import folded
@@ -237,77 +235,12 @@ class Streamers:
             await tx.execute(update(streamer_accounts).where(streamer_accounts.c.id == before.id).values(values))
 
 
-# Finding out who is behind a new listing
-
-
-async def assign(tx: AsyncConnection, listing: dict[str, Any], now_us: int) -> StreamerId:
-    """The streamer behind a new listing, made where nobody fits: who has the account that the link names, or one named
-    like the source on that platform, or that name. He has that account from then on."""
-    platform: Platform | None = listing["platform"]
-    name = folded(listing["source"])
-    known_as = channel_in(listing["link"]) or (name if is_channel_name(name) else None)
-    if platform is Platform.OTHER:
-        platform = None
-    query = _fitting(has_platform=platform is not None, has_channel=known_as is not None)
-    found = (await tx.execute(query, {"name": name, "channel": known_as, "platform": platform})).first()
-    streamer = StreamerId(await _make(tx, listing, name, now_us) if found is None else found.streamer)
-    if platform is not None and known_as is not None and (found is None or found.username != known_as):
-        await _add_account(tx, streamer, platform, known_as, now_us)
-    return streamer
-
-
 async def owner_of(tx: AsyncConnection, streamer: int) -> AccountId:
     """Raises StreamerNotFound."""
     owner = await tx.scalar(select(streamers.c.owner).where(streamers.c.id == streamer))
     if owner is None:
         raise StreamerNotFound(streamer)
     return AccountId(owner)
-
-
-@cache
-def _fitting(*, has_platform: bool, has_channel: bool) -> Select[Any]:
-    """Streamers that may be meant, best first, each with the account that says so, if one does.
-
-    `name`, `channel` and `platform` are bound when it is asked: to make the query costs more than to ask it.
-    """
-    named = select(streamers.c.id.label("streamer"), null().label("username"), literal(2).label("place"))
-    queries = [named.where(streamers.c.name_folded == bindparam("name"))]
-    for place, username in enumerate(("channel", "name")):
-        if has_platform and (has_channel or username == "name"):
-            accounts = streamer_accounts.c
-            known = select(accounts.streamer, accounts.username, literal(place))
-            known = known.where(accounts.platform == bindparam("platform"), accounts.username == bindparam(username))
-            queries.append(known)
-    fitting = union_all(*queries).subquery()
-    return select(fitting.c.streamer, fitting.c.username).order_by(fitting.c.place, fitting.c.streamer).limit(1)
-
-
-async def _make(tx: AsyncConnection, listing: dict[str, Any], name: str, now_us: int) -> int:
-    values = {
-        "name": listing["source"].strip(),
-        "name_folded": name,
-        "notes": listing["notes"],
-        "posted_by": listing["posted_by"],
-        "owner": listing["owner"],
-        "created_us": now_us,
-        "updated_us": now_us,
-    }
-    return int((await tx.execute(insert(streamers).values(values).returning(streamers.c.id))).scalar_one())
-
-
-async def _add_account(
-    tx: AsyncConnection, streamer: StreamerId, platform: Platform, username: str, now_us: int
-) -> None:
-    values = {
-        "streamer": streamer,
-        "platform": platform,
-        "username": username,
-        "profile_url": profile_url(platform, username),
-        "is_active": True,
-        "created_us": now_us,
-        "updated_us": now_us,
-    }
-    await tx.execute(insert_or_leave(streamer_accounts).values(values).on_conflict_do_nothing())
 
 
 def profile_url(platform: Platform, username: str) -> str | None:
