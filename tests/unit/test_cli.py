@@ -139,6 +139,23 @@ def test_a_password_may_come_from_a_pipe(shell: Shell, monkeypatch: pytest.Monke
     assert shell.run("user", "add", "bob", "--email", "b@example.org", "--password-stdin")[0] == 2
 
 
+def test_keys_are_listed_with_the_names_of_their_accounts(shell: Shell, admin: Any) -> None:
+    shell.run("key", "add", "--name", "rescue", "--scope", "all")
+
+    heads, key = shell.run("key", "list")[1].splitlines()
+    assert heads.split()[:5] == ["id", "name", "account", "tier", "scopes"]
+    assert key.split()[1:] == ["rescue", "root", "standard", "all", "all", "never", "never"]
+
+
+def test_what_is_not_there_is_named_in_the_words_of_an_operator(shell: Shell, admin: Any) -> None:
+    """Not in those that a door has for its callers."""
+    assert shell.run("grant", "sales", "root", "read") == (1, "")
+    assert shell.error == "mainstem: There is no stream 'sales': its first event makes it.\n"
+
+    assert shell.run("source", "delete", "root", "7") == (1, "")
+    assert shell.error.startswith("mainstem: root has no source 7: `mainstem source list root`")
+
+
 def test_a_name_that_is_taken_is_a_failure_with_one_sentence(shell: Shell, admin: Any) -> None:
     assert shell.run("user", "add", "root") == (1, "")
     assert shell.error == "mainstem: There is already an account with the name 'root' or its email.\n"

@@ -12,7 +12,7 @@ from mainstem import curator
 from mainstem.cli.commands import DONE, Commands, add_command, add_group, positive, show, show_json, show_table
 from mainstem.clock import SECOND_US, rfc3339, system_clock
 from mainstem.errors import NotFound
-from mainstem.events import give_as_operator
+from mainstem.events import TopicNotFound, give_as_operator
 from mainstem.identity import (
     OPERATOR,
     SERVICES,
@@ -26,6 +26,7 @@ from mainstem.identity import (
     Scope,
     Seal,
     Source,
+    SourceNotFound,
     Sources,
     Tier,
     sealing_key,
@@ -304,7 +305,11 @@ def _add_api_key(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _list_keys(asked: argparse.Namespace, settings: Settings) -> int:
-    keys = _with_directory(settings, _every_key)
+    async def listed(directory: Directory) -> tuple[list[Key], dict[AccountId, str]]:
+        names = {account.id: account.name for account in await directory.accounts()}
+        return await _every_key(directory), names
+
+    keys, names = _with_directory(settings, listed)
     if asked.json:
         show_json([_key_view(key) for key in keys])
     else:
@@ -314,9 +319,9 @@ def _list_keys(asked: argparse.Namespace, settings: Settings) -> int:
                 (
                     key.id,
                     key.name,
-                    str(key.account),
+                    names[key.account],
                     str(key.tier),
-                    " ".join(sorted(key.scopes)),
+                    _ALL_SCOPES if key.scopes >= set(Scope) else " ".join(sorted(key.scopes)),
                     "all" if key.topics is None else " ".join(sorted(key.topics)),
                     "never" if key.expires_us is None else rfc3339(key.expires_us),
                     "never" if key.last_used_us is None else rfc3339(key.last_used_us),
@@ -343,7 +348,10 @@ def _grant(asked: argparse.Namespace, settings: Settings) -> int:
     async def grant() -> tuple[Account, Right]:
         async with _identity(settings) as (directory, _), SqliteRecords(Layout(settings.data).records) as records:
             account = await directory.find_account(asked.account)
-            return account, await give_as_operator(records, directory, account.id, asked.stream, asked.rights)
+            try:
+                return account, await give_as_operator(records, directory, account.id, asked.stream, asked.rights)
+            except TopicNotFound as error:
+                raise NotFound(f"There is no stream {asked.stream!r}: its first event makes it.") from error
 
     account, before = asyncio.run(grant())
     if asked.json:
@@ -370,8 +378,13 @@ def _list_sources(asked: argparse.Namespace, settings: Settings) -> int:
 
 def _delete_source(asked: argparse.Namespace, settings: Settings) -> int:
     async def delete(directory: Directory, sources: Sources) -> Source:
-        owner = _standing_for(await directory.find_account(asked.account))
-        source = await sources.get(owner, asked.id)
+        account = await directory.find_account(asked.account)
+        owner = _standing_for(account)
+        try:
+            source = await sources.get(owner, asked.id)
+        except SourceNotFound as error:
+            known = f"`mainstem source list {account.name}` shows those that exist"
+            raise NotFound(f"{account.name} has no source {asked.id}: {known}.") from error
         await sources.delete(owner, source.id)
         return source
 
