@@ -80,7 +80,7 @@ def browsing(profile: Path) -> Iterator[Page]:
             yield _page(line)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 def _address(profile: Path, process: "subprocess.Popen[bytes]") -> str:

@@ -15,6 +15,7 @@ from mainstem.settings import Settings
 from mainstem.storage import Storage, open_storage
 from mainstem.transcode import KIND, Job, Limits, Progress, TranscodeHandler, Transcodes, order_of
 from mainstem.work import Queue, Worker
+from waiting import PATIENCE_S
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Place:
 
     async def until(self, job: Job, reached: Callable[[Progress], bool]) -> Job:
         """The job as soon as that is so; it fails when the job ends before."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             async for progress in self.transcodes.follow(None, job.id):
                 if reached(progress):
                     return progress.job
@@ -71,7 +72,7 @@ class Place:
 
     async def retried_in(self, seconds: float) -> None:
         """Let time pass as soon as a failed attempt waits for its next."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not (await self.queue.figures())[KIND].delayed:  # noqa: ASYNC110  # nobody tells us
                 await asyncio.sleep(0.01)
         self.clock.advance(seconds)
@@ -93,7 +94,7 @@ def children() -> list[int]:
     return found
 
 
-async def children_are(count: int, within_s: float) -> list[int]:
+async def children_are(count: int, within_s: float = PATIENCE_S) -> list[int]:
     """The processes that transcode, when there are so many; nobody tells us, so we look."""
     async with asyncio.timeout(within_s):
         while len(found := children()) != count:  # noqa: ASYNC110
