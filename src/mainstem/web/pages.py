@@ -185,7 +185,7 @@ class Web:
             checked=_to_the_second(vitals.checked_us),
             components="\n".join(
                 f'<li class="{health.condition.value}"><b>{escape(name)}</b> {health.condition.value}'
-                f"{f'<br>{escape(health.reason)}' if health.reason else ''}</li>"
+                f"{f'<p>{escape(health.reason)}</p>' if health.reason else ''}</li>"
                 for name, health in vitals.components.items()
             ),
             doors="\n".join(map(_door, self._doors)),
