@@ -9,6 +9,7 @@ import pytest
 
 from logs import drafts, kept, numbers_of
 from mainstem.ids import TopicId
+from mainstem.storage.embedded.files import sync_folder
 from mainstem.storage.embedded.log import EmbeddedLog, LogOptions, wal
 from waiting import PATIENCE_S
 
@@ -18,7 +19,7 @@ TOPIC = TopicId(9)
 @pytest.fixture
 def slow_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
     """Until it is set, no new file gets onto the disk."""
-    ready, sync_folder = Event(), wal.sync_folder
+    ready = Event()
 
     def slow(folder: Path) -> None:
         ready.wait(PATIENCE_S)
