@@ -72,7 +72,9 @@ class ForeignTokens:
 
 def _scopes(permissions: object, *, is_admin: bool) -> frozenset[Scope]:
     """What the permissions let one do; a token that names none at all leaves it to the role."""
-    if is_admin or permissions is None:
+    if is_admin:
+        return frozenset({*_PERMISSIONS.values(), Scope.ADMIN})
+    if permissions is None:
         return frozenset(_PERMISSIONS.values())
     return frozenset(_PERMISSIONS[name] for name in _texts(permissions) if name in _PERMISSIONS)
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import Clock
 from mainstem.errors import Invalid, NotFound, Unavailable
-from mainstem.identity import Principal
+from mainstem.identity import Principal, Role
 from mainstem.ids import AccountId
 from mainstem.storage import Blobs, Records
 from mainstem.transcode import hls, places
@@ -405,7 +405,7 @@ def _there(job_id: str) -> ColumnElement[bool]:
 
 def _visible(principal: Principal | None) -> ColumnElement[bool]:
     there = jobs.c.removed_us.is_(None)
-    if principal is None or principal.is_admin:
+    if principal is None or principal.role is Role.ADMIN:
         return there
     return and_(there, jobs.c.owner == principal.account)
 
@@ -417,7 +417,7 @@ def _may_play(who: Who, job: Job) -> bool:
         case MediaGrant():
             return who.job == job.id
         case Principal():
-            return who.is_admin or who.account == job.owner
+            return who.role is Role.ADMIN or who.account == job.owner
 
 
 async def _row(rows: AsyncConnection, principal: Principal | None, job_id: str) -> Any:

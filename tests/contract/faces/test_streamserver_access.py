@@ -177,6 +177,28 @@ def test_a_job_is_seen_by_who_sent_it_and_by_administrators(operator: httpx.Clie
     assert stranger.get("/v1/stream/jobs", headers=bob).json()["jobs"] == []
 
 
+def test_an_administrators_key_without_the_scope_sees_his_own_jobs(
+    operator: httpx.Client, stranger: httpx.Client
+) -> None:
+    """Without it his key is like anybody's: it is for what he sent himself."""
+    made = operator.post("/v2/keys", json={"name": "plays", "scopes": ["events:read", "events:write"]})
+    key, ada = bearer(made.json()["key"]), bearer(platform_token())
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(TUNE))}
+    hers = stranger.post("/v1/stream/transcode", files={"file": ("a.wav", TUNE)}, headers=ada).json()["job_id"]
+    upload = stranger.post("/v1/stream/uploads", headers={**ada, **tus}).headers["location"]
+    his = submit(operator)
+
+    assert stranger.get(f"/v1/stream/job/{his}", headers=key).status_code == 200
+    for path in (f"job/{hers}", f"hls/{hers}/index.m3u8", f"job/{hers}/events", f"job/{hers}/player"):
+        refused(stranger.get(f"/v1/stream/{path}", headers=key), 404)
+    refused(stranger.delete(f"/v1/stream/job/{hers}", headers=key), 404)
+    listed = {job["id"] for job in stranger.get("/v1/stream/jobs", headers=key).json()["jobs"]}
+    assert his in listed
+    assert hers not in listed
+    assert stranger.head(upload, headers={**key, **tus}).status_code == 404
+    assert operator.head(upload, headers=tus).status_code == 200
+
+
 def test_an_upload_becomes_a_job_of_who_began_it(stranger: httpx.Client) -> None:
     """Also when an administrator sends the last of it, or looks at one that is complete."""
     ada, admin = bearer(platform_token()), bearer(platform_token(sub=44, roles=["Admin"], permissions=[]))

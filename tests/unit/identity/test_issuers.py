@@ -46,7 +46,7 @@ def test_its_administrators_may_everything(tokens: ForeignTokens) -> None:
     principal = tokens.check(signed(roles=["User", "Admin"]))
 
     assert principal.is_admin
-    assert principal.scopes == {Scope.EVENTS_READ, Scope.EVENTS_WRITE}
+    assert principal.scopes == {Scope.EVENTS_READ, Scope.EVENTS_WRITE, Scope.ADMIN}
 
 
 @pytest.mark.parametrize(

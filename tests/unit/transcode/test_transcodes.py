@@ -64,7 +64,7 @@ def damaged(tmp_path: Path) -> Path:
 
 
 def somebody(account: int, *, is_admin: bool = False) -> Principal:
-    scopes = frozenset({Scope.EVENTS_READ, Scope.EVENTS_WRITE})
+    scopes = frozenset({Scope.EVENTS_READ, Scope.EVENTS_WRITE, *([Scope.ADMIN] if is_admin else [])})
     return Principal(AccountId(account), "x", f"key_{account}", scopes, Tier.UNLIMITED, is_admin=is_admin)
 
 

@@ -12,7 +12,7 @@ from mainstem.errors import Invalid
 from mainstem.faces.streamserver import wire
 from mainstem.faces.streamserver.access import Access, owner_of
 from mainstem.http import Answer, BodyTooLarge, Call, Header, Reply, Route
-from mainstem.identity import Scope
+from mainstem.identity import Role, Scope
 from mainstem.transcode import (
     CHECKSUMS,
     Checksum,
@@ -171,7 +171,7 @@ class Tus:
         caller = self._access.caller(call)
 
         def may_see(upload: Resumable) -> bool:
-            return caller is None or caller.is_admin or upload.owner == caller.account
+            return caller is None or caller.role is Role.ADMIN or upload.owner == caller.account
 
         return self._uploads.find(upload_id, may_see)
 
