@@ -4,6 +4,7 @@ What is watched: open files stay as many as they were, memory settles. What is l
 each acknowledged event is there exactly once, behind both doors, and followers saw all of it in order.
 """
 
+import itertools
 import os
 import statistics
 import sys
@@ -28,12 +29,16 @@ from soak.workers import (
     Stranger,
     TailFollower,
     Worker,
+    Writer,
     writers,
 )
 from waiting import PATIENCE_S
 
 WARM_UP = 0.4
 """So much of the time caches may fill and allocators settle."""
+WARM_UP_EVENTS = 150_000
+"""And as long as fewer are acknowledged, which takes a busy machine longer: until some were sealed and merged."""
+_WARM_UP_S_MAX = 240.0
 GROWTH_MAX = 0.05
 FILES_MORE_MAX = 5
 """Sealed segments come and go while we count."""
@@ -52,7 +57,10 @@ _CATCH_UP_S = 30.0
 
 
 class Sample(NamedTuple):
-    rss_bytes: int
+    """`own_bytes` are the resident ones without those of mapped files, which are no more than a cache."""
+
+    resident_bytes: int
+    own_bytes: int
     files: int
 
 
@@ -85,7 +93,7 @@ def soak(folder: Path, seconds: float, *, say: Callable[[object], None] | None =
         wrote = writers(server)
         others = [Asker(server, "Asker"), Changer(server, "Changer"), Stranger(server, "Stranger")]
         sockets_idle = _sockets(server)
-        samples = _run(server, followers, [*wrote, *pushers, *others], seconds, say)
+        samples = _run(server, followers, wrote, [*pushers, *others], seconds, say)
         acknowledged = {one.name: one.acknowledged for one in wrote} | {one.name: one.acknowledged for one in pushers}
         _catch_up(followers, acknowledged)
         failures += _ended([*followers, *wrote, *pushers, *others])
@@ -100,7 +108,7 @@ def soak(folder: Path, seconds: float, *, say: Callable[[object], None] | None =
         sources[0].client = client
         wrong = _wrong(client, sources[0], stream, acknowledged) + _logged(server)
         failures += [f"after a restart: {failure}" for failure in wrong]
-    growth = _growth([sample.rss_bytes for sample in samples])
+    growth = _growth(samples)
     if growth > GROWTH_MAX:
         failures.append(f"memory grew by {growth:.1%} after warm-up")
     files_before, files_after = _ends([sample.files for sample in samples])
@@ -113,23 +121,32 @@ def soak(folder: Path, seconds: float, *, say: Callable[[object], None] | None =
 def _run(
     server: Server,
     followers: Sequence[Follower],
-    workers: Sequence[Worker],
+    writers: Sequence[Writer],
+    others: Sequence[Worker],
     seconds: float,
     say: Callable[[object], None] | None,
 ) -> list[Sample]:
+    """Load it until it is warm and for the rest of the time; what is seen from then on, every second."""
+    workers = [*writers, *others]
     for follower in followers:
         follower.start()
     for follower in followers:
         assert follower.ready.wait(PATIENCE_S), f"{follower.name} was not let in: {follower.failure}"
     for worker in workers:
         worker.start()
-    samples = list[Sample]()
-    began = time.monotonic()
-    while (at_s := time.monotonic() - began) < seconds and not any(one.failure for one in [*followers, *workers]):
-        samples.append(_sample(server))
-        if say is not None and len(samples) % 10 == 1:
-            turns = sum(worker.turns for worker in workers)
-            say(f"{at_s:5.0f} s  {turns:>9,} turns  {samples[-1].rss_bytes >> 20} MiB  {samples[-1].files} files")
+    samples, began, warm_at_s = list[Sample](), time.monotonic(), None
+    for second in itertools.count():
+        at_s = time.monotonic() - began
+        if warm_at_s is None and _is_warm(at_s, seconds, writers):
+            warm_at_s = at_s
+        if warm_at_s is not None:
+            samples.append(_sample(server))
+        if say is not None and second % 10 == 0:
+            turns, now = sum(worker.turns for worker in workers), _sample(server)
+            say(f"{at_s:5.0f} s  {turns:>9,} turns  {now.resident_bytes >> 20} MiB  {now.files} files")
+        is_over = warm_at_s is not None and at_s >= warm_at_s + seconds * (1 - WARM_UP)
+        if is_over or any(one.failure for one in [*followers, *workers]):
+            break
         time.sleep(_SAMPLE_S)
     for worker in workers:
         worker.ending.set()
@@ -138,22 +155,31 @@ def _run(
     return samples
 
 
+def _is_warm(at_s: float, seconds: float, writers: Sequence[Writer]) -> bool:
+    enough = sum(writer.acknowledged for writer in writers) >= WARM_UP_EVENTS or at_s >= _WARM_UP_S_MAX
+    return enough and at_s >= seconds * WARM_UP
+
+
 def _sample(server: Server) -> Sample:
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    resident, shared = map(int, Path(f"/proc/{server.process.pid}/statm").read_text().split()[1:3])
     files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
-    return Sample(pages * os.sysconf("SC_PAGE_SIZE"), files)
+    page = os.sysconf("SC_PAGE_SIZE")
+    return Sample(resident * page, (resident - shared) * page, files)
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """The medians of the first third after warm-up and of the last: in between everything breathes with each seal."""
-    settled = values[int(len(values) * WARM_UP) :]
-    third = max(1, len(settled) // 3)
-    return statistics.median(settled[:third]), statistics.median(settled[-third:])
+    """The medians of the first third and of the last: in between everything breathes with each seal."""
+    if not values:  # something failed before it was warm, which is told
+        return 0, 0
+    third = max(1, len(values) // 3)
+    return statistics.median(values[:third]), statistics.median(values[-third:])
 
 
-def _growth(values: Sequence[float]) -> float:
-    before, after = _ends(values)
-    return after / before - 1
+def _growth(samples: Sequence[Sample]) -> float:
+    """Of what is the process's own, as a share of all that was resident."""
+    before, after = _ends([sample.own_bytes for sample in samples])
+    resident, _ = _ends([sample.resident_bytes for sample in samples])
+    return (after - before) / resident if resident else 0
 
 
 def _sockets(server: Server) -> int:
