@@ -5,6 +5,7 @@ walk along the index and no row but its own. The archive and the rest are two ha
 them merged. SQLite is told which index: without statistics it guesses, and a wrong guess costs a hundred times as much.
 """
 
+import string
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     column,
     func,
     literal,
+    or_,
     select,
     table,
     text,
@@ -27,6 +29,9 @@ from mainstem.catalogue.tables import listing_counts, listings
 
 SEARCH_INDEXED_CHARACTERS_MIN = 3
 """Shorter texts than a trigram are looked for in every row."""
+SEARCH_INDEXED_CHARACTERS_MAX = 64
+"""What a longer text begins with is looked for in the index, and the whole of it in what that finds: the index takes a
+phrase apart, and its work for each row grows with the length."""
 NARROW_SEARCH_ROWS_MAX = 1_000
 """Up to here it is quicker to look up what was found than to walk along an index."""
 SEARCHED = ("source", "link", "title", "city", "state", "notes", "posted_by")
@@ -88,7 +93,7 @@ def ids(
     name = name or f"listings_by_{sort}"
     if among is not None:
         name = ""
-    searched = _searched(filters) if among is None else [listings.c.id.in_(among)]  # once, for both halves
+    searched = _searched(filters) if among is None else [listings.c.id.in_(among), *_whole(filters)]  # for both halves
 
     def half(archived: bool, *columns: Any) -> Select[Any]:
         rows = _along(select(*columns), name).where(listings.c.is_archived.is_(archived))
@@ -159,13 +164,29 @@ def _searched(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.search is None:
         return []
     if is_indexed(filters.search):
-        return [listings.c.id.in_(select(_found(filters.search).cte("found").c.rowid))]
+        return [listings.c.id.in_(select(_found(filters.search).cte("found").c.rowid)), *_whole(filters)]
+    return [_contains(filters.search)]
+
+
+def _whole(filters: Filters) -> list[ColumnElement[bool]]:
+    """That a listing has all of a text of which the index knows no more than the beginning."""
+    search = filters.search or ""
+    return [_contains(search)] if len(search) > SEARCH_INDEXED_CHARACTERS_MAX else []
+
+
+def _contains(search: str) -> ColumnElement[bool]:
+    """Without the index. SQLite knows the case of ASCII letters alone, so others fit as they are written, or all in the
+    same case."""
     everything: ColumnElement[str] = literal("", String)
     for name in SEARCHED:
         everything = everything + "\n" + func.coalesce(listings.c[name], "")
-    return [func.instr(func.lower(everything), filters.search.lower()) > 0]
+    spellings = sorted({text.translate(_ASCII_LOWER) for text in (search, search.lower(), search.upper())})
+    return or_(*(func.instr(func.lower(everything), spelling) > 0 for spelling in spellings))
+
+
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def _found(search: str) -> Select[Any]:
-    phrase = '"' + search.replace('"', '""') + '"'
+    phrase = '"' + search[:SEARCH_INDEXED_CHARACTERS_MAX].replace('"', '""') + '"'
     return select(_texts.c.rowid).where(text("listings_text MATCH :phrase").bindparams(phrase=phrase))

@@ -162,7 +162,9 @@ SEARCHES = [
         "\ufffd",
         "\ud7ff",
         "北京",
-        "x" * 20_000,
+        "x" * 60_000,
+        "_" * 60_000,
+        "%" * 20_000,
     ),
 ]
 
@@ -194,6 +196,25 @@ def test_what_is_written_is_found_again(admin: Person, text: str) -> None:
     made = admin.listing(title=title)
     for search in (title, f"{text}{text}{text} it", title.upper(), title.lower()):
         assert made["id"] in [one["id"] for one in got(admin.api.get("/streams", params={"search": search}))["streams"]]
+
+
+@pytest.mark.parametrize("letter", ["a", "É", "\U0001f4fa", "%"])
+def test_a_long_text_is_looked_for_to_its_end(admin: Person, letter: str) -> None:
+    """Not only what it begins with, which is all that the index is asked for; a page of it is found in no time."""
+    text = f"{fresh('long')} " + f"{letter} yz " * 100 + "."
+    made = admin.listing(title=text, notes=text * 10)["id"]
+    for search, is_found in ((text, True), (text.upper(), True), (text * 10, True), (f"{text}x", False)):
+        found = got(admin.api.get("/streams", params={"search": search}))
+        assert (made in [one["id"] for one in found["streams"]]) is is_found
+
+
+@pytest.mark.parametrize("letter", ["É", "Ж", "京", "\U0001f4fa"])
+def test_one_letter_is_found_in_either_case(admin: Person, letter: str) -> None:
+    """Although it is too short for the index."""
+    made = admin.listing(title=f"{fresh('one')}{letter}", source=fresh("One"))["id"]
+    for search in (letter, letter.lower()):
+        found = got(admin.api.get("/streams", params={"search": search}))["streams"]
+        assert made in [one["id"] for one in found]
 
 
 # Numbers

@@ -128,9 +128,7 @@ class _Accounts:
     async def list(self, call: Call) -> Answer:
         query = query_of(call)
         page, per_page = query.page, query.per_page()
-        found = await self._context.accounts.page(
-            call.caller, page=page, per_page=per_page, search=query.filled("search") or ""
-        )
+        found = await self._context.accounts.page(call.caller, page=page, per_page=per_page, search=query.search or "")
         meta = wire.page_meta(page, per_page, found.total)
         answer = UserList([wire.user_out(account) for account in found.accounts], meta)
         return json_answer(answer, headers=wire.page_headers(call, meta))

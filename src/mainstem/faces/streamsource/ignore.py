@@ -113,7 +113,7 @@ class _IgnoreLists:
             page=page,
             per_page=per_page,
             list_type=query.filled("list_type"),
-            search=query.filled("search"),
+            search=query.search,
         )
         meta = wire.page_meta(page, per_page, found.total)
         answer = EntryList([_entry_out(entry) for entry in found.entries], meta)

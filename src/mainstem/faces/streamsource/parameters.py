@@ -17,6 +17,8 @@ PER_PAGE_MAX = 100
 PER_PAGE = 25
 
 _ID_MAX = (1 << 63) - 1
+_SEARCH_CHARACTERS_MAX = 8_193
+"""One more than the longest of those texts has."""
 _FORM_FIELDS_MAX = 10_000
 _FORM_DEPTH_MAX = 8
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
@@ -50,6 +52,13 @@ class Parameters(Mapping[str, Any]):
     def filled(self, name: str) -> str | None:
         """The same without space at its ends, and None where nothing is left of it."""
         return (self.text(name) or "").strip() or None
+
+    @property
+    def search(self) -> str | None:
+        """What is looked for in texts that have their limits. One that is longer than any of them fits nothing, and the
+        rest of it makes no difference but in the database, which refuses patterns of such a size."""
+        given = self.filled("search")
+        return None if given is None else given[:_SEARCH_CHARACTERS_MAX]
 
     def boolean(self, name: str) -> bool | None:
         """None where it is missing or blank; `false`, `f`, `0` and `off` in any case are false, all else is true."""

@@ -141,9 +141,7 @@ class _Places:
     async def list(self, call: Call) -> Answer:
         query = query_of(call)
         page, per_page = query.page, query.per_page(_PER_PAGE)
-        filters = PlaceFilters(
-            search=query.filled("search"), country=query.filled("country"), state=query.filled("state")
-        )
+        filters = PlaceFilters(search=query.search, country=query.filled("country"), state=query.filled("state"))
         found = await self._context.places.page(call.caller, page=page, per_page=per_page, filters=filters)
         meta = wire.page_meta(page, per_page, found.total)
         answer = LocationList(

@@ -128,7 +128,7 @@ class _Streamers:
         if word is not None and platform is None:
             return json_answer(StreamerList([], wire.page_meta(page, per_page, 0)))
         found = await self._streamers.page(
-            call.caller, search=query.filled("search"), platform=platform, page=page, per_page=per_page
+            call.caller, search=query.search, platform=platform, page=page, per_page=per_page
         )
         meta = wire.page_meta(page, per_page, found.total)
         answer = StreamerList([streamer_out(one) for one in found.streamers], meta)

@@ -144,7 +144,7 @@ def _filters(query: Parameters) -> TimestampFilters:
     if end_us is not None:
         end_us += _DAY_US if end is not None and len(end) == _DATE_CHARACTERS else 1
     return TimestampFilters(
-        search=query.filled("search"),
+        search=query.search,
         start_us=moment_of(query.filled("start_date")),
         end_us=end_us,
         listing=None if query.filled("stream_id") is None else query.integer("stream_id") or 0,  # which none has
