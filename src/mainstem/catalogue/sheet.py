@@ -7,6 +7,7 @@ told from the log alone: it makes no difference which door or which process chan
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import batched
 from typing import Annotated, Any
 
 import msgspec
@@ -33,6 +34,7 @@ _SWEEP_EVERY_S = 1.0
 _PEOPLE_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.5
 _CHECK_EVERY_S = 2.0
+_CHANGES_AT_ONCE = 100
 _PAUSE_S = 1.0
 
 
@@ -279,29 +281,30 @@ class Sheet:
                 continue
             if piece is None or isinstance(piece, Skipped):
                 continue
-            for text in piece.texts:
-                try:
-                    await self._tell_change(text)
-                except Exception:  # one change that cannot be told must not keep back the others
-                    logger.exception("a change was not told")
+            for texts in batched(piece.texts, _CHANGES_AT_ONCE):
+                await self._tell_changes([change for change in map(_change, texts) if change is not None])
 
-    async def _tell_change(self, text: bytes) -> None:
-        event_type, _, data = text.partition(b"\n")
-        try:
-            told = _decode_change(data)
-        except msgspec.DecodeError:  # an administrator may write anything into the topic
-            return
-        fields = _fields(event_type.decode(), told)
+    async def _tell_changes(self, changes: Sequence[tuple[str, "_Told"]]) -> None:
+        listings = await self._listings.find([told.id for _, told in changes]) if self._readers else {}
+        for event_type, told in changes:
+            try:
+                await self._tell_change(event_type, told, listings.get(told.id))
+            except Exception:  # one change that cannot be told must not keep back the others
+                logger.exception("a change was not told")
+
+    async def _tell_change(self, event_type: str, told: "_Told", listing: Listing | None) -> None:
+        fields = _fields(event_type, told)
         if self._readers:
-            self._hand_out(await self._changed(event_type.decode(), told, fields))
+            self._hand_out(await self._changed(event_type, told, fields, listing))
         for field in fields:
             cell = Cell(told.id, field)
             if told.by is not None and self._releases.get(cell) == told.by:
                 del self._releases[cell]
                 await self._release(cell, Person(told.by, ""))
 
-    async def _changed(self, event_type: str, told: "_Told", fields: frozenset[str]) -> Changed:
-        listing = await self._listings.find(told.id)
+    async def _changed(
+        self, event_type: str, told: "_Told", fields: frozenset[str], listing: Listing | None
+    ) -> Changed:
         if listing is None:
             return Changed(event_type, told.id, None, frozenset(), told.by)
         platforms = await self._platforms(listing) if "streamer" in fields else ()
@@ -325,6 +328,15 @@ class _Told(msgspec.Struct):
 
 
 _decode_change = msgspec.json.Decoder(_Told).decode
+
+
+def _change(text: bytes) -> tuple[str, _Told] | None:
+    """What a line of the topic tells; None where that is nothing: an administrator may write anything into it."""
+    event_type, _, data = text.partition(b"\n")
+    try:
+        return event_type.decode(), _decode_change(data)
+    except msgspec.DecodeError:
+        return None
 
 
 def _fields(event_type: str, told: _Told) -> frozenset[str]:
