@@ -78,7 +78,18 @@ if TYPE_CHECKING:
     )
     from mainstem.catalogue.presence import Person, Presence, Present
     from mainstem.catalogue.rights import require_administrator, require_maker, require_reader
-    from mainstem.catalogue.sheet import Came, Changed, Left, Locked, News, NotLocked, PeopleNow, Sheet, Unlocked
+    from mainstem.catalogue.sheet import (
+        Came,
+        Changed,
+        Left,
+        Locked,
+        Missed,
+        News,
+        NotLocked,
+        PeopleNow,
+        Sheet,
+        Unlocked,
+    )
     from mainstem.catalogue.streamers import (
         AccountChanges,
         Streamer,
@@ -145,6 +156,7 @@ __all__ = [
     "Location",
     "LocationId",
     "Locked",
+    "Missed",
     "News",
     "NoOwnStreams",
     "NotAllowed",
@@ -286,6 +298,7 @@ _PLACES = {
         "Changed",
         "Left",
         "Locked",
+        "Missed",
         "News",
         "NotLocked",
         "PeopleNow",

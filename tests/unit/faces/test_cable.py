@@ -205,3 +205,18 @@ async def test_a_reader_that_is_too_slow_is_let_go(house: House) -> None:
         await quick.told("cell_updated", field="notes")
 
     await asyncio.wait_for(slow.task, PATIENCE_S)
+
+
+async def test_who_was_not_told_everything_is_asked_to_come_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than to look at a sheet that is no longer true."""
+    _, token = await house.sign_up("ada")
+    window = await house.window(token)
+    headers = {"Authorization": f"Bearer {token}"}
+    await house.api.patch(f"/streams/{await house.listing(token)}", json={"title": "News"}, headers=headers)
+    await window.told("cell_updated")
+    for limit in ("_BEHIND_ROWS_MAX", "_PAGE_ROWS_MAX"):
+        monkeypatch.setattr(f"mainstem.events.follow.{limit}", 1)
+    rows = [{"source": "Ada", "link": f"https://live.example/{number}"} for number in range(10)]
+    await house.api.post("/streams/bulk_import", json=rows, headers=headers)
+
+    assert await window.goodbye() == {"type": "disconnect", "reason": "server_restart", "reconnect": True}

@@ -19,6 +19,7 @@ from mainstem.catalogue import (
     Listing,
     ListingChanges,
     Locked,
+    Missed,
     News,
     NotLocked,
     PeopleNow,
@@ -168,12 +169,12 @@ class Cable:
         for connection in list(self._connections):
             connection.send(frame)
 
-    def _take_note(self, news: News) -> None:
-        try:
-            self._news.put_nowait(news)
-        except asyncio.QueueFull:  # whoever connects again sees what is true then
+    def _take_note(self, news: News | Missed) -> None:
+        if isinstance(news, Missed) or self._news.full():  # whoever connects again sees what is true then
             for connection in self._connections:
                 connection.end(Unavailable("There was more to tell than could be told: connect again"))
+        else:
+            self._news.put_nowait(news)
 
     async def _hand_out(self, news: News) -> None:
         """Write out once for all who listen to a channel, under each identifier that they chose for it."""
