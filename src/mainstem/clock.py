@@ -33,10 +33,11 @@ def moment_of(value: object) -> int | None:
         # Seconds in the year 5138 are milliseconds of 1973: nobody means either.
         moment_us = value * SECOND_US if abs(value) < 1e11 else value * 1_000
         return round(moment_us) if EARLIEST_US <= moment_us <= LATEST_US else None
-    if not isinstance(value, str):
+    text = value.strip() if isinstance(value, str) else ""
+    if not 0 < len(text) <= _MOMENT_CHARACTERS_MAX:
         return None
     try:
-        moment = datetime.fromisoformat(_ZONE_NAME.sub("Z", value.strip()))
+        moment = datetime.fromisoformat(_ZONE_NAME.sub("Z", text))
     except ValueError:
         return None
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
@@ -47,6 +48,8 @@ def moment_of(value: object) -> int | None:
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH = _EPOCH_UTC.replace(tzinfo=None)
 _MICROSECOND = datetime.resolution
+_MOMENT_CHARACTERS_MAX = 64
+"""Far more than any has. To look for the zone takes the square of the length, where that is mostly space."""
 _ZONE_NAME = re.compile(r"\s*(?:UTC|GMT)$", re.IGNORECASE)
 
 

@@ -217,6 +217,13 @@ def test_one_letter_is_found_in_either_case(admin: Person, letter: str) -> None:
         assert made in [one["id"] for one in found]
 
 
+def test_a_time_full_of_space_is_none_at_once(admin: Person, number: int) -> None:
+    """However long it is: nobody waits while one text is read."""
+    got(admin.api.get(f"/timestamps?start_date=1{'+' * 60_000}x"))
+    body = {"started_at": f"1{' ' * 1_000_000}x"}
+    assert error_of(admin.api.patch(f"/streams/{number}", json=body), 422) == "Started at is invalid"
+
+
 # Numbers
 
 
