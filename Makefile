@@ -37,7 +37,7 @@ demo: $(serving) ## Load 336,776 real flights into a server of its own and ask f
 
 .PHONY: test
 test: $(developing) ## Run all tests, on up to four cores
-	.venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile
+	.venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
 check: $(benchmarking) ## Check format, lint, types, import rules, and that documents and code agree
