@@ -102,7 +102,7 @@ class Worker:
                 one.add_done_callback(lambda _, lease=task.lease: self._holding.pop(lease))  # type: ignore[misc]
                 doing.add(one)
             if len(leased) < room:
-                await self._queue.wait([kind], _WAIT_S)
+                await self._wait(kind)
             doing = {one for one in doing if not one.done()}
 
     async def _lease(self, kind: str, count: int) -> list[Task]:
@@ -115,9 +115,18 @@ class Worker:
                     await self._give_back(task)
             raise
         except Unavailable as error:
-            logger.warning("no tasks can be had", kind=kind, error=str(error))
-            await asyncio.sleep(_PAUSE_S)
+            await self._pause(kind, error)
             return []
+
+    async def _wait(self, kind: str) -> None:
+        try:
+            await self._queue.wait([kind], _WAIT_S)
+        except Unavailable as error:
+            await self._pause(kind, error)
+
+    async def _pause(self, kind: str, error: Unavailable) -> None:
+        logger.warning("no tasks can be had", kind=kind, error=str(error))
+        await asyncio.sleep(_PAUSE_S)
 
     # One task
 
@@ -178,13 +187,15 @@ class Worker:
         seen, renew_at = -1, loop.time() + self._heartbeat_s
         while True:
             await asyncio.sleep(min(_LOOK_EVERY_S, self._heartbeat_s))
-            version = await self._queue.version()
-            late = loop.time() >= renew_at
-            if not self._holding or not (late or version != seen):
-                continue
             holding = list(self._holding.values())
+            if not holding:
+                continue
             tasks = [one.task for one in holding]
             try:
+                version = await self._queue.version()
+                late = loop.time() >= renew_at
+                if not late and version == seen:
+                    continue
                 if late:
                     renew_at = loop.time() + self._heartbeat_s
                     mine = await self._queue.renew_all(tasks, self._lease_s)

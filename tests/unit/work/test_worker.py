@@ -1,15 +1,16 @@
 """The worker: how many at once, what it does about failure and loss, and how it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mainstem.clock import SECOND_US, FixedClock
-from mainstem.errors import Invalid
+from mainstem.errors import Invalid, Unavailable
+from mainstem.storage import SqliteRecords
 from mainstem.work import Held, LeaseLost, Priority, Queue, Task, Worker, worker
 from mainstem.work.tables import tasks
 from waiting import PATIENCE_S
@@ -73,12 +74,12 @@ async def emptied(queue: Queue, left: int = 0) -> None:
 
 
 async def renewed(queue: Queue, clock: FixedClock) -> None:
-    """Until the only task's lease counts from now."""
+    """Until the lease of the task that is under way counts from now."""
     async with asyncio.timeout(PATIENCE_S):
         held_until_us = None
         while held_until_us != clock() + LEASE_S * SECOND_US:
             async with queue.begin() as tx:
-                held_until_us = await tx.scalar(select(tasks.c.held_until_us))
+                held_until_us = await tx.scalar(select(func.max(tasks.c.held_until_us)))
 
 
 async def test_tasks_are_done_in_their_order(queue: Queue) -> None:
@@ -203,6 +204,48 @@ async def test_a_lease_is_renewed_as_long_as_the_work_takes(queue: Queue, other:
         await emptied(queue)
 
     assert baker.begun == ["bread"]
+
+
+class Failing(Queue):
+    """A queue whose database is away for a moment: the next so many questions whether it has changed."""
+
+    questions = 0
+
+    async def version(self) -> int:
+        if self.questions:
+            self.questions -= 1
+            raise Unavailable("Records are unavailable: the disk failed to read or write.")
+        return await super().version()
+
+    async def wait(self, kinds: Sequence[str], timeout_s: float) -> None:
+        await self.version()
+        await super().wait(kinds, timeout_s)
+
+
+async def test_a_database_that_is_away_for_a_moment_ends_no_work(
+    records: SqliteRecords, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is under way nor the worker."""
+    monkeypatch.setattr(worker, "_PAUSE_S", 0.01)
+    enough = asyncio.Event()
+
+    async def recipe(task: Task, held: Held) -> None:
+        await enough.wait()
+
+    queue = Failing(records, clock)
+    queue.questions = 1
+    baker = Baker(queue, recipe)
+    async with working(baker) as running:
+        await put(queue, "bread", "rolls")
+        await baker.until(lambda: baker.begun == ["bread"])
+        queue.questions = 2
+        clock.advance(10)
+        await renewed(queue, clock)
+        enough.set()
+        await emptied(queue)
+        assert not running.done()
+
+    assert baker.begun == ["bread", "rolls"]
 
 
 async def test_a_holder_learns_that_its_task_was_cancelled(queue: Queue, other: Queue) -> None:
