@@ -50,12 +50,12 @@ def check(
     """Hold a stream to the rules: `place` is the http address of a playlist, or its path.
 
     A playlist that has not ended is followed for `watch.seconds` or until its end. With `origin`, pages of that origin
-    must be able to read everything. `headers` go with every request, such as Authorization.
+    must be able to read everything. `headers`, such as Authorization, go with every request to the server of `place`.
 
     Raises Invalid when the place cannot be read at all.
     """
     if "://" in place:
-        web = Web({**(headers or {}), **({"Origin": origin} if origin else {})})
+        web = Web(place, headers or {}, origin)
         try:
             return _Walk(web, watch, origin).report(place)
         finally:

@@ -57,7 +57,8 @@ def read_playlist(content: bytes, name: str) -> tuple[Playlist, list[Finding]]:
 
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s][^,]*)(?:,|$)')
-_DECIMAL = re.compile(r"\d+(\.\d*)?|\.\d+")
+_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
+_BITS = re.compile(r"[0-9]{1,20}")
 _CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 _OF_MASTER = {"EXT-X-MEDIA", "EXT-X-STREAM-INF", "EXT-X-I-FRAME-STREAM-INF", "EXT-X-SESSION-DATA", "EXT-X-SESSION-KEY"}
@@ -160,7 +161,7 @@ class _Reader:
     # Tags
 
     def _whole(self, tag: str, value: str, number: int) -> int | None:
-        if not re.fullmatch(r"\d{1,20}", value):
+        if not re.fullmatch(r"[0-9]{1,20}", value):
             self._find("playlist.value", number, f"{tag} is {value!r}, not a whole number")
             return None
         return int(value)
@@ -208,7 +209,7 @@ class _Reader:
         self._duration = (Decimal(text), number)
 
     def _range(self, value: str, number: int) -> None:
-        if not re.fullmatch(r"\d+(@\d+)?", value):
+        if not re.fullmatch(r"[0-9]{1,20}(@[0-9]{1,20})?", value):
             self._find("playlist.value", number, f"EXT-X-BYTERANGE is {value!r}")
         self._needs.append((_VERSION_OF_RANGES, number, "EXT-X-BYTERANGE"))
         self._byte_range = value
@@ -312,14 +313,20 @@ def rounded(duration_s: Decimal) -> int:
     return math.floor(duration_s + Decimal("0.5"))
 
 
+def bits_of(variant: Variant, attribute: str) -> int | None:
+    """What an attribute says in bits a second; None when it is no decimal integer (RFC 8216, 4.2)."""
+    text = variant.attributes.get(attribute, "")
+    return int(text) if _BITS.fullmatch(text) else None
+
+
 def _master_rules(playlist: Playlist) -> Iterator[Finding]:
     for variant in playlist.variants:
         place, attributes = f"{playlist.name}:{variant.line}", variant.attributes
-        if not attributes.get("BANDWIDTH", "").isdecimal():
+        if bits_of(variant, "BANDWIDTH") is None:
             yield finding("master.bandwidth", place, f"BANDWIDTH is {attributes.get('BANDWIDTH')}")
         if "CODECS" not in attributes:
             yield finding("master.codecs", place, f"{variant.uri} has no CODECS")
-        if not attributes.get("AVERAGE-BANDWIDTH", "").isdecimal():
+        if bits_of(variant, "AVERAGE-BANDWIDTH") is None:
             yield finding("master.average", place, f"AVERAGE-BANDWIDTH is {attributes.get('AVERAGE-BANDWIDTH')}")
         for kind in ("AUDIO", "VIDEO", "SUBTITLES"):
             if kind in attributes and (kind, attributes[kind]) not in playlist.groups:

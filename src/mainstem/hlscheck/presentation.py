@@ -9,7 +9,7 @@ import msgspec
 
 from mainstem.hlscheck.content import Audio, Content
 from mainstem.hlscheck.frames import MP3_NAMES
-from mainstem.hlscheck.playlist import Playlist, Segment, Variant
+from mainstem.hlscheck.playlist import Playlist, Segment, Variant, bits_of
 from mainstem.hlscheck.rules import Finding, finding
 from mainstem.hlscheck.transport import CLOCK_HZ, WRAP
 
@@ -130,11 +130,11 @@ def variant_rules(place: str, variant: Variant, held: Rendition) -> Iterator[Fin
     codecs = variant.attributes.get("CODECS")
     if codecs is not None and held.audio is not None and not _names(codecs, held.audio):
         yield finding("master.content", place, f"CODECS is {codecs!r}, the segments hold {held.audio.codec}")
-    bandwidth = variant.attributes.get("BANDWIDTH", "")
-    if held.peak_bits is not None and bandwidth.isdecimal():
-        if int(bandwidth) < held.peak_bits:
+    bandwidth = bits_of(variant, "BANDWIDTH")
+    if held.peak_bits is not None and bandwidth is not None:
+        if bandwidth < held.peak_bits:
             yield finding("master.peak", place, f"BANDWIDTH is {bandwidth}, the peak {held.peak_bits}")
-        elif int(bandwidth) > 1.1 * held.peak_bits + 1_000:
+        elif bandwidth > 1.1 * held.peak_bits + 1_000:
             yield finding("master.peak-loose", place, f"BANDWIDTH is {bandwidth}, the peak only {held.peak_bits}")
 
 

@@ -56,10 +56,17 @@ class Folder:
 
 
 class Web:
-    """One connection, kept open, to each server; follows redirects within its scheme."""
+    """One connection, kept open, to each server; follows redirects."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._headers = {"User-Agent": "mainstem-hlscheck", "Accept-Encoding": "identity", **headers}
+    def __init__(self, home: str, headers: Mapping[str, str], origin: str | None) -> None:
+        """`headers` may be credentials, so they go to the server of the address `home` alone, wherever its playlists
+        and redirects lead."""
+        parts = urlsplit(home)
+        self._home = parts.scheme, parts.netloc
+        self._own_headers = headers
+        self._headers = {"User-Agent": "mainstem-hlscheck", "Accept-Encoding": "identity"}
+        if origin is not None:
+            self._headers["Origin"] = origin
         self._connections: dict[tuple[str, str], http.client.HTTPConnection] = {}
 
     def resolve(self, base: str, uri: str) -> str:
@@ -100,7 +107,8 @@ class Web:
                 else http.client.HTTPConnection(server, timeout=_TIMEOUT_S)
             )
             self._connections[scheme, server] = connection
-        connection.request(method, target, headers={**self._headers, **headers})
+        own = self._own_headers if (scheme, server) == self._home else {}
+        connection.request(method, target, headers={**self._headers, **own, **headers})
         reply = connection.getresponse()
         body = reply.read(size_max + 1)
         if len(body) > size_max:

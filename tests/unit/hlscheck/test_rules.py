@@ -405,6 +405,8 @@ class Served:
         self.root = root
         self.url = url
         self.change: Change = lambda request, status, headers, body: (status, headers, body)
+        self.shown: set[tuple[str, str | None]] = set()
+        """Under which name it was asked, and with which credential."""
 
     def check(self, place: str) -> Report:
         return check(f"{self.url}/{place}", origin=ORIGIN)
@@ -415,6 +417,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # the name is http.server's
         held: Served = self.server.held  # type: ignore[attr-defined]
+        held.shown.add((self.headers["Host"].partition(":")[0], self.headers.get("Authorization")))
         path = held.root / self.path.lstrip("/")
         status, body, headers = 200, b"", dict[str, str]()
         if not path.is_file():
@@ -504,6 +507,46 @@ def test_a_server_that_breaks_a_rule_is_found_out(served: Served, rule: str, cha
     served.change = change
     found = served.check("aac/index.m3u8").findings
     assert rule in {one.rule for one in found}, found
+
+
+def test_a_credential_is_for_the_server_that_was_named(served: Served, copy: Path) -> None:
+    """A playlist may name another server, and a server may send to one: neither is told."""
+    served.root = copy
+    master = copy / "master.m3u8"
+    elsewhere = served.url.replace("127.0.0.1", "localhost")
+    master.write_text(master.read_text().replace("aac/index.m3u8", f"{elsewhere}/aac/index.m3u8"))
+
+    report = check(f"{served.url}/master.m3u8", headers={"Authorization": "Bearer secret"})
+
+    assert report.ok
+    assert served.shown == {("127.0.0.1", "Bearer secret"), ("localhost", None)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        header("m3u8", "Cache-Control", "max-age=" + "9" * 5_000),
+        lambda request, status, headers, body: (
+            status,
+            {**headers, "Content-Length": "a lot", "Connection": "close"},
+            body,
+        ),
+        lambda request, status, headers, body: (
+            status,
+            headers,
+            re.sub(rb"BANDWIDTH=\d+", b"BANDWIDTH=" + b"9" * 5_000, body),
+        ),
+        lambda request, status, headers, body: (
+            status,
+            headers,
+            re.sub(rb"EXTINF:[\d.]+", b"EXTINF:" + b"9" * 2_000_000, body),
+        ),
+    ],
+)
+def test_numbers_without_end_are_findings(served: Served, change: Change) -> None:
+    served.change = change
+
+    assert served.check("master.m3u8").findings
 
 
 def test_a_live_playlist_may_not_be_kept_long(served: Served, copy: Path) -> None:
