@@ -118,10 +118,14 @@ class Listings:
 
     async def changeable(self, principal: Principal, listing: int) -> Listing:
         """The listing, for somebody who may change it. Raises ListingNotFound, then NotAllowed."""
-        async with self._records.read() as rows:
-            return _changeable(principal, await read_listing(rows, listing), listing)
+        return _changeable(principal, await self.find(listing), listing)
 
-    async def find(self, numbers: Collection[int]) -> Mapping[int, Listing]:
+    async def find(self, listing: int) -> Listing | None:
+        """A listing, for the server itself."""
+        async with self._records.read() as rows:
+            return await read_listing(rows, listing)
+
+    async def find_many(self, numbers: Collection[int]) -> Mapping[int, Listing]:
         """Those of these listings that there are, by number, for the server itself; a few hundred at once."""
         async with self._records.read() as rows:
             return {listing.id: listing for listing in await read_listings(rows, list(set(numbers)))}
