@@ -213,11 +213,11 @@ def routes(context: Context) -> list[Route]:
             replies={200: Reply("The account", [wire.UserOut])},
             handler=accounts.get,
         ),
-        *(
+        *wire.patch_and_put(
             Route(
-                method=method,
+                method="PATCH",
                 path="/api/v1/users/{id}",
-                name=f"streamsource_user_{name}",
+                name="streamsource_user_update",
                 summary="Give an account a role",
                 description="For administrators. It counts from the next request on.",
                 tag=_TAG,
@@ -227,7 +227,6 @@ def routes(context: Context) -> list[Route]:
                 replies={200: Reply("The account", [wire.UserOut])},
                 handler=accounts.update,
             )
-            for method, name in (("PATCH", "update"), ("PUT", "replace"))
         ),
         Route(
             method="DELETE",

@@ -494,8 +494,8 @@ def _changed_messages(news: Changed, listing: Listing, view: Mapping[str, object
     ]
     if news.fields & {"last_checked_at", "last_live_at"}:
         times = {
-            "last_checked_at": _second_or_null(listing.last_checked_us),
-            "last_live_at": _second_or_null(listing.last_live_us),
+            "last_checked_at": wire.whole_second_or_null(listing.last_checked_us),
+            "last_live_at": wire.whole_second_or_null(listing.last_live_us),
         }
         messages.append({"action": "stream_updated", "stream_id": number, **times})
     if "streamer" in news.fields:
@@ -540,10 +540,6 @@ def _person(person: Person) -> dict[str, object]:
         "user_name": person.name,
         "user_color": _COLOURS[person.account % len(_COLOURS)],
     }
-
-
-def _second_or_null(time_us: int | None) -> str | None:
-    return None if time_us is None else wire.whole_second(time_us)
 
 
 def _error(error: MainstemError) -> dict[str, object]:

@@ -235,11 +235,11 @@ def routes(context: Context) -> list[Route]:
             replies={200: Reply("The entry", [EntryOut])},
             handler=lists.get,
         ),
-        *(
+        *wire.patch_and_put(
             Route(
-                method=method,
+                method="PATCH",
                 path="/api/v1/ignore_lists/{id}",
-                name=f"streamsource_ignore_list_{name}",
+                name="streamsource_ignore_list_update",
                 summary="Change an entry",
                 description="For administrators. What is not given stays.",
                 tag=_TAG,
@@ -249,7 +249,6 @@ def routes(context: Context) -> list[Route]:
                 replies={200: Reply("The entry", [EntryOut])},
                 handler=lists.update,
             )
-            for method, name in (("PATCH", "update"), ("PUT", "replace"))
         ),
         Route(
             method="DELETE",

@@ -479,11 +479,11 @@ def routes(context: Context) -> list[Route]:
             replies=_FOUND,
             handler=streams.get,
         ),
-        *(
+        *wire.patch_and_put(
             Route(
-                method=method,
+                method="PATCH",
                 path="/api/v1/streams/{id}",
-                name=f"streamsource_stream_{name}",
+                name="streamsource_stream_update",
                 summary="Change a stream",
                 description="For its owner, as an editor, and for administrators. Only what is sent is changed.",
                 tag=TAG,
@@ -493,7 +493,6 @@ def routes(context: Context) -> list[Route]:
                 replies=_FOUND,
                 handler=streams.update,
             )
-            for method, name in (("PATCH", "update"), ("PUT", "replace"))
         ),
         Route(
             method="DELETE",

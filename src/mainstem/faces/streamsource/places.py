@@ -275,11 +275,11 @@ def routes(context: Context) -> list[Route]:
             replies={200: Reply("The location", [LocationOut])},
             handler=places.get,
         ),
-        *(
+        *wire.patch_and_put(
             Route(
-                method=method,
+                method="PATCH",
                 path="/api/v1/locations/{id}",
-                name=f"streamsource_location_{name}",
+                name="streamsource_location_update",
                 summary="Change a location",
                 description="For editors, a known city for administrators. What is not given stays.",
                 tag=_TAG,
@@ -289,7 +289,6 @@ def routes(context: Context) -> list[Route]:
                 replies={200: Reply("The location", [LocationOut])},
                 handler=places.update,
             )
-            for method, name in (("PATCH", "update"), ("PUT", "replace"))
         ),
         Route(
             method="DELETE",

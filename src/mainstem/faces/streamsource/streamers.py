@@ -198,11 +198,11 @@ def routes(context: Context) -> list[Route]:
             replies=_FOUND,
             handler=streamers.get,
         ),
-        *(
+        *wire.patch_and_put(
             Route(
-                method=method,
+                method="PATCH",
                 path="/api/v1/streamers/{id}",
-                name=f"streamsource_streamer_{name}",
+                name="streamsource_streamer_update",
                 summary="Change a streamer",
                 description="For editors and administrators. Only what is sent is changed.",
                 tag=_TAG,
@@ -212,7 +212,6 @@ def routes(context: Context) -> list[Route]:
                 replies=_FOUND,
                 handler=streamers.update,
             )
-            for method, name in (("PATCH", "update"), ("PUT", "replace"))
         ),
         Route(
             method="DELETE",

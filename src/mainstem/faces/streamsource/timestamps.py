@@ -216,11 +216,11 @@ def routes(context: Context) -> list[Route]:
             replies={200: Reply("The moment", [TimestampOut])},
             handler=timestamps.get,
         ),
-        *(
+        *wire.patch_and_put(
             Route(
-                method=method,
+                method="PATCH",
                 path="/api/v1/timestamps/{id}",
-                name=f"streamsource_timestamp_{name}",
+                name="streamsource_timestamp_update",
                 summary="Change a moment",
                 description="For whoever wrote it down, while he is an editor, and for administrators.",
                 tag=_TAG,
@@ -230,7 +230,6 @@ def routes(context: Context) -> list[Route]:
                 replies={200: Reply("The moment", [TimestampOut])},
                 handler=timestamps.update,
             )
-            for method, name in (("PATCH", "update"), ("PUT", "replace"))
         ),
         Route(
             method="DELETE",

@@ -161,14 +161,10 @@ def _exported(listing: Listing, email: str | None) -> ExportedStream:
         posted_by=listing.posted_by,
         is_pinned=listing.is_pinned,
         created_at=wire.whole_second(listing.created_us),
-        last_checked_at=_second_or_null(listing.last_checked_us),
-        last_live_at=_second_or_null(listing.last_live_us),
+        last_checked_at=wire.whole_second_or_null(listing.last_checked_us),
+        last_live_at=wire.whole_second_or_null(listing.last_live_us),
         owner_email=email,
     )
-
-
-def _second_or_null(time_us: int | None) -> wire.Moment | None:
-    return None if time_us is None else wire.whole_second(time_us)
 
 
 async def _as_json(windows: AsyncIterator[list[ExportedStream]], exported_at: str) -> AsyncGenerator[bytes]:

@@ -1,6 +1,6 @@
 """StreamSource as clients speak it: its errors, times, envelopes and pages, and how they become ours."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
@@ -40,6 +40,7 @@ from mainstem.http import (
     MalformedBody,
     MethodNotAllowed,
     NoSuchRoute,
+    Route,
     UnsupportedMediaType,
     UpgradeRequired,
     json_answer,
@@ -174,6 +175,10 @@ def whole_second(time_us: int) -> Moment:
     return f"{_second(time_us // SECOND_US)}Z"
 
 
+def whole_second_or_null(time_us: int | None) -> Moment | None:
+    return None if time_us is None else whole_second(time_us)
+
+
 @lru_cache(maxsize=4_096)
 def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
@@ -211,6 +216,15 @@ def partial(kind: type[msgspec.Struct]) -> Any:
         for field in msgspec.structs.fields(kind)
     ]
     return msgspec.defstruct(f"{kind.__name__.removesuffix('In')}Changes", fields, namespace={"__doc__": kind.__doc__})
+
+
+# Routes
+
+
+def patch_and_put(route: Route) -> Iterator[Route]:
+    """A route that changes something in part, and beside it the same for clients that say PUT."""
+    yield route
+    yield msgspec.structs.replace(route, method="PUT", name=f"{route.name.removesuffix('_update')}_replace")
 
 
 # Answers
