@@ -17,6 +17,8 @@ from mainstem.storage import Records
 _KEPT_IDS_MAX = 1_000_000
 """8 MB of them, all searches together."""
 _KEPT_SEARCHES_MAX = 1_000
+_KEPT_CHARACTERS_MAX = 1_000
+"""Of one: who looks for more looks again."""
 _SEARCHES_AT_ONCE = 2
 """One may take half a second. Others who read have their turn meanwhile."""
 
@@ -61,6 +63,9 @@ class Findings:
         return known[1]
 
     def _keep(self, asked: _Asked, version: int, found: array[int]) -> None:
+        filters = asked[0].filters
+        if len(filters.search or "") + len(filters.link or "") > _KEPT_CHARACTERS_MAX:
+            return
         before = self._known.pop(asked, None)
         self._kept_ids += len(found) - (len(before[1]) if before else 0)
         self._known[asked] = version, found

@@ -302,7 +302,7 @@ def _account_problems(platform: str, username: str, url: str) -> Iterator[tuple[
         yield "username", f"is too long (maximum is {SOURCE_CHARACTERS_MAX} characters)"
     if "\0" in username:
         yield "username", "is invalid"
-    if url and (parse_link(url) is None or len(url) > LINK_CHARACTERS_MAX):
+    if url and (len(url) > LINK_CHARACTERS_MAX or parse_link(url) is None):
         yield "profile_url", "must be a valid URL starting with http:// or https://"
 
 
