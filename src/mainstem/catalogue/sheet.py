@@ -80,6 +80,10 @@ class Changed(msgspec.Struct, frozen=True):
     """Where its streamer is, when `streamer` is among the fields."""
 
 
+class Missed(msgspec.Struct, frozen=True):
+    """There were changes that nobody will be told: who has the sheet open must look at it anew."""
+
+
 type Signal = PeopleNow | Came | Left | Locked | Unlocked
 type News = Signal | Changed
 
@@ -115,7 +119,7 @@ class Sheet:
         self._signals = signals
         self._locks = locks
         self._presence = presence
-        self._readers: dict[Callable[[News], None], None] = {}
+        self._readers: dict[Callable[[News | Missed], None], None] = {}
         self._releases: dict[Cell, AccountId] = {}
         self._told: list[Present] = []
         self._stirred = asyncio.Event()
@@ -197,7 +201,7 @@ class Sheet:
     # What people are told
 
     @contextmanager
-    def following(self, tell: Callable[[News], None]) -> Iterator[None]:
+    def following(self, tell: Callable[[News | Missed], None]) -> Iterator[None]:
         """Have `tell` called with whatever happens, for the block. It must not raise, nor wait."""
         self._readers[tell] = None
         try:
@@ -226,7 +230,7 @@ class Sheet:
     def _tell(self, signal: Signal) -> None:
         self._signals.publish(CHANNEL, _encode(signal))
 
-    def _hand_out(self, news: News) -> None:
+    def _hand_out(self, news: News | Missed) -> None:
         for tell in list(self._readers):
             tell(news)
 
@@ -266,6 +270,7 @@ class Sheet:
                 start = "earliest"
             except MainstemError as error:
                 logger.warning("the sheet is not told what changes", reason=error.message)
+                self._hand_out(Missed())
                 await asyncio.sleep(_PAUSE_S)
             finally:
                 reader.close()
@@ -279,7 +284,10 @@ class Sheet:
             except TimeoutError:
                 await self._following.check(OPERATOR, reader)
                 continue
-            if piece is None or isinstance(piece, Skipped):
+            if piece is None:
+                continue
+            if isinstance(piece, Skipped):
+                self._hand_out(Missed())
                 continue
             for texts in batched(piece.texts, _CHANGES_AT_ONCE):
                 await self._tell_changes([change for change in map(_change, texts) if change is not None])
