@@ -251,7 +251,8 @@ def _read_kick_channel(answer: Answer) -> Verdict:
     stream = body["livestream"]
     if stream is None or stream.get("is_live") is False:
         return offline(Reason.SAYS_OFFLINE, explicit=True)
-    return live(Reason.SAYS_LIVE)
+    says_live = stream.get("is_live") is True or stream.get("id") is not None
+    return live(Reason.SAYS_LIVE) if says_live else unknown(Reason.BROKEN_ANSWER)
 
 
 # Facebook and Instagram: little is shown to who has not signed in

@@ -106,6 +106,13 @@ def test_a_recorded_page_means(name: str, pages: list[str], result: Result, expl
     assert (verdict.result, verdict.explicit) == (result, explicit)
 
 
+@pytest.mark.parametrize("body", [b'{"data":{}}', b'{"slug":"streamcam","livestream":{}}'])
+def test_an_empty_livestream_says_nothing(body: bytes) -> None:
+    for step in adapter("Kick").steps(target_of(LINKS["Kick"])):
+        answer = Answer(step.target, 200, {"content-type": "application/json"}, body)
+        assert read(answer, step).result is UNKNOWN
+
+
 def test_rumbles_pages_are_read_too() -> None:
     link = "https://rumble.com/v5abc-downtown.html"
     assert verdict_of("Rumble", link, "rumble_page_live.html").result is LIVE
