@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import time
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import batched
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -314,15 +313,23 @@ class Server(NamedTuple):
         return msgspec.json.decode(text)
 
 
+class _Listening(msgspec.Struct):
+    """The line of the log that tells where a server listens."""
+
+    event: str
+    url: str
+
+
 @contextmanager
 def running_server(data: Path) -> Iterator[Server]:
-    port, key = _free_port(), "ms_" + secrets.token_urlsafe(32)
+    key = "ms_" + secrets.token_urlsafe(32)
     chosen = {
         "MAINSTEM_HOST": "127.0.0.1",
-        "MAINSTEM_PORT": str(port),
+        "MAINSTEM_PORT": "0",
         "MAINSTEM_DATA": str(data),
         "MAINSTEM_API_KEY": key,
-        "MAINSTEM_LOG_LEVEL": "warning",
+        "MAINSTEM_LOG_LEVEL": "info",  # it tells its address
+        "MAINSTEM_LOG_FORMAT": "json",
         # By default the last events stay live for a quarter of an hour; the demo wants to see all of them compressed.
         "MAINSTEM_SEAL_AGE_S": "1",
         "MAINSTEM_MAINTAIN_EVERY_S": "1",
@@ -337,12 +344,11 @@ def running_server(data: Path) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, "-m", "mainstem", "serve"], env=ours | chosen, stdout=log, stderr=subprocess.STDOUT
         )
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        _await_readiness(process, connection, said)
-        yield Server(f"http://127.0.0.1:{port}", key, data, connection)
+        url = _await_address(process, said)
+        with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)) as connection:
+            yield Server(url, key, data, connection)
     finally:
-        connection.close()
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(20)
@@ -350,23 +356,15 @@ def running_server(data: Path) -> Iterator[Server]:
             process.kill()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _await_readiness(process: subprocess.Popen[bytes], connection: http.client.HTTPConnection, said: Path) -> None:
-    give_up = time.monotonic() + 30
+def _await_address(process: subprocess.Popen[bytes], said: Path) -> str:
+    """Where the server listens, on a port of its own choice: one chosen for it may be somebody else's by then."""
+    give_up = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < give_up:
-        try:
-            connection.request("GET", "/health/ready")
-            response = connection.getresponse()
-            response.read()
-            if response.status == 200:
-                return
-        except OSError:
-            connection.close()
+        for line in said.read_bytes().splitlines(keepends=True):
+            with suppress(msgspec.DecodeError):
+                entry = msgspec.json.decode(line, type=_Listening)
+                if line.endswith(b"\n") and entry.event == "listening":
+                    return entry.url
         time.sleep(0.05)
     raise Unavailable(f"The server did not start. It said:\n{said.read_text()[-2_000:]}")
 
