@@ -33,14 +33,21 @@ class Child:
         self._errors = errors
 
     async def messages(self) -> AsyncIterator[list[Message]]:
-        """What it tells, as much at a time as there is, until it ends."""
+        """What it tells, as much at a time as there is, until it ends. One that tells what is no message is killed: the
+        file that it reads may have taken it over."""
         assert self._process.stdout is not None
         rest = b""
         while chunk := await self._process.stdout.read(_READ_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
-            assert len(rest) < _LINE_BYTES_MAX
-            if lines:
-                yield [_decode(line) for line in lines]
+            try:
+                told = [_decode(line) for line in lines]
+            except msgspec.DecodeError:
+                told = None
+            if told is None or len(rest) > _LINE_BYTES_MAX:
+                _kill(self._process)
+                return
+            if told:
+                yield told
 
     async def last(self) -> Message | None:
         """Its last message, for one who waits for nothing else; None when it died without a word."""
@@ -81,7 +88,11 @@ async def running(spec: Spec) -> AsyncIterator[Child]:
             process.stdin.close()
             yield Child(process, errors)
         finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)  # it leads a session, so its group is its own
+            _kill(process)
             await process.wait()
+
+
+def _kill(process: Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a session, so its group is its own

@@ -1,5 +1,6 @@
 """What a child process can no longer do once it is confined."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mainstem.transcode import Limits, NotAudio, children
+from mainstem.transcode.intake import PROBE_S, probe
 from waiting import PATIENCE_S
 
 SETTING = """
@@ -58,3 +61,17 @@ def test_it_writes_no_larger_file(tmp_path: Path) -> None:
 
 def test_it_opens_no_more_files() -> None:
     assert "Too many open files" in confined("[open('/dev/null') for _ in range(20)]").stderr
+
+
+@pytest.mark.parametrize("told", ["b'nonsense' + b'\\n'", "b'{}' + b'\\n'", "bytes(2 << 20)"])
+async def test_one_that_was_taken_over_is_heard_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """What it says is no message: it is killed at once, and the file that did it is no audio."""
+    program = f"import sys, time; sys.stdout.buffer.write({told}); sys.stdout.flush(); time.sleep({PATIENCE_S})"
+    monkeypatch.setattr(children, "_COMMAND", (sys.executable, "-c", program))
+    (tmp_path / "sent").write_bytes(b"x")
+
+    async with asyncio.timeout(PROBE_S):
+        with pytest.raises(NotAudio):
+            await probe(tmp_path / "sent", 1, Limits())
