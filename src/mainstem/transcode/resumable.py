@@ -246,9 +246,7 @@ class ResumableUploads:
     # Files
 
     def _begin(self, upload: Resumable) -> None:
-        free = shutil.disk_usage(self._folder).free - self._limits.disk_free_bytes_min
-        if free < (upload.length or 0):
-            raise Unavailable("The server's disk has no room for this upload: try again later")
+        self._check_room(upload.length or 0)
         self._data(upload.id).touch(mode=0o600, exist_ok=False)
         _write_description(self._folder, upload)
 
@@ -260,7 +258,7 @@ class ResumableUploads:
                 async for chunk in chunks:
                     end += len(chunk)
                     self._check_end(upload, end)
-                    await asyncio.to_thread(file.write, chunk)
+                    await asyncio.to_thread(self._add, file, chunk)
                     if digest is not None:
                         digest.update(chunk)
                     elif end - self._uploads[upload.id].offset >= _SYNC_EVERY_BYTES:
@@ -273,6 +271,14 @@ class ResumableUploads:
             if checksum is not None and digest is not None and digest.digest() != checksum.digest:
                 raise ChecksumMismatch("The bytes do not have that checksum: send them again", offset=upload.offset)
             await self._sync(file, upload.id)
+
+    def _add(self, file: BinaryIO, chunk: bytes) -> None:
+        self._check_room(len(chunk))  # each time: others write to the disk as well
+        file.write(chunk)
+
+    def _check_room(self, size: int) -> None:
+        if shutil.disk_usage(self._folder).free - self._limits.disk_free_bytes_min < size:
+            raise Unavailable("The server's disk has no room for this upload: try again later")
 
     def _open_at(self, upload: Resumable) -> BinaryIO:
         # A buffered file has a lock, so whoever syncs it waits for a thread that still writes.

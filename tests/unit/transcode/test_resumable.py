@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mainstem.clock import FixedClock
-from mainstem.errors import Exhausted, Invalid
+from mainstem.errors import Exhausted, Invalid, Unavailable
 from mainstem.transcode.model import TooLarge
 from mainstem.transcode.resumable import (
     Checksum,
@@ -63,6 +64,21 @@ async def test_bytes_follow_each_other_in_several_requests(tmp_path: Path) -> No
 
     assert upload.is_complete
     assert await whole(uploads, upload) == b"abcdef"
+
+
+async def test_what_the_disk_has_no_room_for_can_be_sent_later(tmp_path: Path) -> None:
+    """The room that the server keeps for itself stays free, also when others have filled the disk since it began."""
+    uploads = await opened(tmp_path)
+    upload = await uploads.create(None, 6, {})
+    await add(uploads, upload, b"abc")
+    full = ResumableUploads(tmp_path / "uploads", replace(LIMITS, disk_free_bytes_min=1 << 60), FixedClock())
+    await full.open()
+
+    with pytest.raises(Unavailable):
+        await add(full, upload, b"def", offset=3)
+
+    assert full.find(upload.id, anybody).offset == 3
+    assert (await add(uploads, upload, b"def", offset=3)).is_complete
 
 
 async def test_what_came_before_the_end_of_the_connection_stays(tmp_path: Path) -> None:
