@@ -9,6 +9,7 @@ const mute = document.getElementById("mute");
 const volume = document.getElementById("volume");
 const state = document.getElementById("state");
 const STEP_S = 5;
+const RECOVERY_S = 5; // an error of the decoder that comes back sooner is there to stay
 
 let peaks = null; // pairs of lowest and highest, -1 to 1
 let source = "";
@@ -20,10 +21,16 @@ function load(address) {
   if (window.Hls && Hls.isSupported()) {
     // Without a worker: it would be made from a blob, which the page's policy does not allow.
     const hls = new Hls({ enableWorker: false, startPosition: 0 });
+    let recoveredAt = -Infinity;
     hls.on(Hls.Events.ERROR, (_, error) => {
       if (!error.fatal) return;
-      if (error.type === Hls.ErrorTypes.MEDIA_ERROR) hls.recoverMediaError();
-      else say("The sound cannot be loaded.");
+      const now = performance.now() / 1000;
+      if (error.type === Hls.ErrorTypes.MEDIA_ERROR && now - recoveredAt > RECOVERY_S) {
+        recoveredAt = now;
+        hls.recoverMediaError();
+        return;
+      }
+      say("The sound cannot be loaded.");
     });
     hls.loadSource(address);
     hls.attachMedia(audio);
