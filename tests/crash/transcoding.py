@@ -38,6 +38,7 @@ ORDERS = (
     {"codec": "mp3", "priority": "background"},
     {"ladder": "true"},
 )
+VICTIMS = ("server", "worker", "child")
 SETTINGS = {"transcode_jobs": 2, "check": "no"}
 
 _END_S = 300
@@ -124,9 +125,9 @@ def kill_transcoders(folder: Path, kills: int, seed: int) -> Tally:
                     player.jobs = [*player.jobs, job]
             time.sleep(chance.uniform(0, 2.5))
             children.update(_descendants(server.process.pid))
-            victim = chance.choice(("server", "worker", "child"))
-            if _kill(server, victim):
-                tally.kills[victim] = tally.kills.get(victim, 0) + 1
+            # Where all is done already there is no child, and between two workers none: then another dies.
+            victim = next(one for one in chance.sample(VICTIMS, len(VICTIMS)) if _kill(server, one))
+            tally.kills[victim] = tally.kills.get(victim, 0) + 1
             if server.process.poll() is not None or victim == "server":
                 server_of.__exit__(None, None, None)
                 server_of = serving(folder / "data", **SETTINGS)
