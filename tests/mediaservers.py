@@ -1,9 +1,11 @@
 """Servers of RTMP and RTSP: FFmpeg's own, one that says what a test wants, and a camera with FFmpeg's picture."""
 
 import asyncio
-from asyncio.subprocess import DEVNULL
+import random
+import socket
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import imageio_ffmpeg
 
@@ -15,12 +17,12 @@ SOUND = ["-re", "-f", "lavfi", "-i", "sine", "-t", "60", "-c:a", "aac"]
 
 
 @asynccontextmanager
-async def ffmpeg(arguments: Sequence[str]) -> AsyncIterator[None]:
+async def ffmpeg(arguments: Sequence[str]) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments, stdin=DEVNULL, stderr=DEVNULL
     )
     try:
-        yield
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
@@ -29,9 +31,29 @@ async def ffmpeg(arguments: Sequence[str]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def ffmpegs_rtmp(port: int, medium: Sequence[str] = PICTURE) -> AsyncIterator[None]:
-    """`rtmp://127.0.0.1:{port}/live/key`, soon. FFmpeg serves one player and then ends."""
-    async with ffmpeg([*medium, "-f", "flv", "-listen", "1", f"rtmp://127.0.0.1:{port}/live/key"]):
+    """`rtmp://127.0.0.1:{port}/live/key`, soon. FFmpeg serves one player and then ends, so the next is begun."""
+
+    async def serve() -> None:
+        while True:
+            async with ffmpeg([*medium, "-f", "flv", "-listen", "1", f"rtmp://127.0.0.1:{port}/live/key"]) as process:
+                await process.wait()
+            await asyncio.sleep(0.05)
+
+    serving = asyncio.create_task(serve())
+    try:
         yield
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+def free_port() -> int:
+    """One that the system gives nobody by itself, so that it is still free when FFmpeg comes to take it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 # RTMP

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from farside import FarSide, HlsSource, far_side, listening, page
 from mainstem.clock import system_clock
-from mediaservers import camera, ffmpegs_rtmp, rtmp_server, status
+from mediaservers import camera, ffmpegs_rtmp, free_port, rtmp_server, status
 from serving import EMAIL, PASSWORD, Server, serving
 from waiting import PATIENCE_S
 
@@ -24,7 +24,7 @@ SHEET = json.dumps({"channel": "CollaborativeStreamsChannel"})
 @pytest.fixture(scope="module")
 def checking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that checks what is on loopback, every second or two."""
-    seconds = {"check_live_seconds": 1, "check_idle_seconds": 1, "check_timeout_seconds": 2}
+    seconds = {"check_live_seconds": 1, "check_idle_seconds": 1, "check_timeout_seconds": 10}
     data = tmp_path_factory.mktemp("checking") / "data"
     with serving(data, check=True, check_allow_private=True, **seconds) as server:
         yield server
@@ -81,8 +81,7 @@ async def test_a_listing_goes_live_and_offline_by_itself(client: httpx.AsyncClie
 async def test_an_rtmp_link_goes_live_and_offline_by_itself(client: httpx.AsyncClient) -> None:
     """FFmpeg plays on it, and later a server on that port knows no such stream."""
     gone = rtmp_server(status("NetStream.Play.StreamNotFound", "error"))
-    async with listening(gone) as port:
-        pass
+    port = free_port()
     async with ffmpegs_rtmp(port):
         listing = await add(client, f"rtmp://127.0.0.1:{port}/live/key")
         live = await until(client, listing, lambda found: found["status"] == "live")

@@ -9,22 +9,16 @@ from farside import Handler, listening
 from mainstem.catalogue.liveness import Prober, Reason, Result, Verdict, rtmp, rtsp
 from mainstem.catalogue.liveness.address import target_of
 from mainstem.catalogue.liveness.connection import Dialer
-from mediaservers import PICTURE, SOUND, command, ffmpegs_rtmp, rtmp_server, status
+from mediaservers import PICTURE, SOUND, command, ffmpegs_rtmp, free_port, rtmp_server, status
+from waiting import PATIENCE_S
 
 
 async def once_it_listens(check: Callable[[], Awaitable[Verdict]]) -> Verdict:
-    """FFmpeg serves one player and then ends, so that nobody else may knock first."""
-    for _ in range(200):
-        verdict = await check()
-        if verdict.reason not in {Reason.NOT_REACHED, Reason.HOST_RESTS}:
-            return verdict
-        await asyncio.sleep(0.05)
-    raise AssertionError("FFmpeg did not listen")
-
-
-async def free_port() -> int:
-    async with listening(nothing) as port:
-        return port
+    """Nothing tells that FFmpeg does, so it is asked."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (verdict := await check()).reason in {Reason.NOT_REACHED, Reason.HOST_RESTS}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return verdict
 
 
 async def nothing(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
@@ -34,12 +28,12 @@ async def nothing(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize("medium", [PICTURE, SOUND], ids=["picture", "sound"])
 async def test_rtmp_that_plays_is_live(dialer: Dialer, medium: list[str]) -> None:
     """From a server that is not ours."""
-    port = await free_port()
+    port = free_port()
     target = target_of(f"rtmp://127.0.0.1:{port}/live/key?token=abc")
 
     async def check() -> Verdict:
         try:
-            return await rtmp.check(dialer, target, 8)
+            return await rtmp.check(dialer, target, PATIENCE_S)
         except Exception as error:
             return Verdict(Result.UNKNOWN, getattr(error, "reason", Reason.CHECK_FAILED))
 
