@@ -11,6 +11,8 @@ from mainstem.hlscheck.content import NOTHING, Audio, Content
 from mainstem.hlscheck.rules import Finding, finding
 
 _PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex", b"moof", b"traf", b"edts"}
+_DEPTH_MAX = 8
+"""The boxes that are opened lie at most five deep in a file that is well made."""
 _BRANDS = {b"iso6", b"iso7", b"iso8", b"iso9", b"isoa", b"isob", b"isoc", b"cmfc", b"cmf2", b"cmfs"}
 _BASE_IS_MOOF, _HAS_BASE, _HAS_SAMPLE_DURATION, _HAS_SAMPLE_SIZE = 0x020000, 0x1, 0x8, 0x10
 _HAS_DESCRIPTION = 0x2
@@ -52,8 +54,10 @@ class _Broken(Exception):
     """The boxes do not fit into each other."""
 
 
-def _boxes(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[_Box]:
+def _boxes(data: bytes, begin: int = 0, end: int | None = None, depth: int = 0) -> Iterator[_Box]:
     """Raises _Broken."""
+    if depth > _DEPTH_MAX:
+        raise _Broken(f"at byte {begin} there are more than {_DEPTH_MAX} boxes around each other")
     end = len(data) if end is None else end
     while begin < end:
         head = 8
@@ -64,7 +68,7 @@ def _boxes(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[_Box
             head, size = 16, int.from_bytes(data[begin + 8 : begin + 16])
         if size < head or begin + size > end:
             raise _Broken(f"{kind!r} at byte {begin} has {size} bytes, where {end - begin} are left")
-        children = list(_boxes(data, begin + head, begin + size)) if kind in _PARENTS else []
+        children = list(_boxes(data, begin + head, begin + size, depth + 1)) if kind in _PARENTS else []
         yield _Box(kind, begin, data[begin + head : begin + size], children)
         begin += size
 

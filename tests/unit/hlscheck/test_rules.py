@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ import pytest
 from foreign import ffmpeg
 from mainstem.errors import Invalid
 from mainstem.hlscheck import RULES, Report, Watch, check
+from mainstem.hlscheck.fragments import read_init
 from mainstem.hlscheck.playlist import read_playlist
 from mainstem.hlscheck.succession import succession_rules
 from mainstem.hlscheck.transport import crc32
@@ -418,7 +420,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # the name is http.server's
         held: Served = self.server.held  # type: ignore[attr-defined]
         held.shown.add((self.headers["Host"].partition(":")[0], self.headers.get("Authorization")))
-        path = held.root / self.path.lstrip("/")
+        path = held.root / self.path.partition("?")[0].lstrip("/")
         status, body, headers = 200, b"", dict[str, str]()
         if not path.is_file():
             status = 404
@@ -520,6 +522,27 @@ def test_a_credential_is_for_the_server_that_was_named(served: Served, copy: Pat
 
     assert report.ok
     assert served.shown == {("127.0.0.1", "Bearer secret"), ("localhost", None)}
+
+
+def test_the_query_of_an_address_is_not_told(served: Served) -> None:
+    """It may be what opens the stream to a player."""
+    served.change = header("m3u8", "Content-Type", "text/plain")
+
+    found = check(f"{served.url}/aac/index.m3u8?token=secret").findings
+
+    assert found
+    assert "secret" not in str(found)
+
+
+def test_boxes_in_boxes_without_end_are_a_finding() -> None:
+    section = b""
+    for _ in range(3_000):
+        section = struct.pack(">I4s", 8 + len(section), b"moov") + section
+
+    track, found = read_init(section, "init.mp4")
+
+    assert track is None
+    assert [one.rule for one in found] == ["mp4.boxes"]
 
 
 @pytest.mark.parametrize(
