@@ -1,6 +1,5 @@
 """Listings of what this server plays itself are asked of the engine, not of the network."""
 
-
 import pytest
 from sqlalchemy import insert
 
