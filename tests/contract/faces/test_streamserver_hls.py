@@ -280,8 +280,9 @@ def _tagged(title: str) -> bytes:
 
 
 def test_the_first_segment_is_there_soon(transcoder: httpx.Client) -> None:
-    """Long before all is done. The benchmarks hold it to seconds, on a machine with nothing else to do."""
-    job = submit(transcoder, tune(240), priority="urgent", ladder="true")
-    told = [name for name, _ in events(transcoder, job)]
+    """Before all is done. How soon is measured by the benchmarks, on a machine with nothing else to do."""
+    job = submit(transcoder, tune(120), codec="opus", priority="urgent")
+    assert "segment" in (name for name, _ in events(transcoder, job))
 
-    assert "progress" in told[told.index("segment") :]
+    assert transcoder.get(f"/v1/stream/job/{job}").json()["status"] == "Processing"
+    transcoder.delete(f"/v1/stream/job/{job}")
