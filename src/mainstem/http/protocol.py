@@ -177,6 +177,22 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if not self.disconnected and self._abort_timer is None:
             self._abort_timer = self.loop.call_later(GONE_S, self.transport.abort)
 
+    def handle_parser_exception(self) -> None:
+        """Say what is wrong and read on for a while, to no use: who is cut off while he sends often never hears it."""
+        if self.close_sent:
+            return
+        close = self.conn.close_sent
+        assert close is not None
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self.close_sent = True
+        self.stop_keepalive()
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write_eof()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(GONE_S, self.transport.abort)
+
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < PIECES_MAX:  # empty ones count for no size
             super().handle_cont(event)
