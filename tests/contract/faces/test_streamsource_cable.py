@@ -33,30 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def ada(server: Server) -> Iterator[Person]:
-    with person(server, "editor") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def bob(server: Server) -> Iterator[Person]:
-    with person(server, "editor") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def admin(server: Server) -> Iterator[Person]:
-    with person(server, "admin") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def reader(server: Server) -> Iterator[Person]:
-    with person(server) as made:
-        yield made
-
-
 # Who is let in
 
 

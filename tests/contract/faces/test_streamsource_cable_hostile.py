@@ -34,12 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def admin(server: Server) -> Iterator[Person]:
-    with person(server, "admin") as made:
-        yield made
-
-
 @pytest.fixture
 def ada(server: Server) -> Iterator[Person]:
     """An editor of each test's own: some do not survive it."""

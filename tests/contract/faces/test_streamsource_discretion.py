@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from serving import Server, serving
-from streamsource import Person, bearer, error_of, fresh, got, person
+from streamsource import Person, bearer, error_of, fresh, got
 from waiting import PATIENCE_S
 from windows import EVENTS, SHEET, a_window, cell
 
@@ -20,24 +20,6 @@ SHOWN = {"user.email", "posted_by"}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("discreet") / "data", signup_roles=True, public_feed="yes") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def admin(server: Server) -> Iterator[Person]:
-    with person(server, "admin") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def ada(server: Server) -> Iterator[Person]:
-    with person(server, "editor") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def reader(server: Server) -> Iterator[Person]:
-    with person(server) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

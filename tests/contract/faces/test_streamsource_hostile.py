@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from serving import Server, serving
-from streamsource import PASSWORD_OF_ALL, Person, error_of, fresh, fresh_email, got, person
+from streamsource import PASSWORD_OF_ALL, Person, error_of, fresh, fresh_email, got
 from waiting import PATIENCE_S
 
 NUL = "a\0b"
@@ -20,18 +20,6 @@ NUL = "a\0b"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("hostile") / "data", signup_roles=True) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def admin(server: Server) -> Iterator[Person]:
-    with person(server, "admin") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def reader(server: Server) -> Iterator[Person]:
-    with person(server) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

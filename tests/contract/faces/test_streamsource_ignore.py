@@ -6,9 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import API_KEY, Server, serving
-from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, person
-from waiting import PATIENCE_S
+from serving import Server, serving
+from streamsource import FORBIDDEN, Person, error_of, fresh, got, person
 
 KEYS = ["id", "list_type", "value", "notes", "created_at", "updated_at"]
 
@@ -21,20 +20,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def admin(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def editor(server: Server) -> Iterator[Person]:
     with person(server, "editor") as somebody:
         yield somebody
 
 
-def added(admin: httpx.Client, **fields: Any) -> dict[str, Any]:
+def added(operator: httpx.Client, **fields: Any) -> dict[str, Any]:
     entry: dict[str, Any] = got(
-        admin.post("/ignore_lists", json={"list_type": "twitch_user", "value": fresh("user"), **fields}), 201
+        operator.post("/ignore_lists", json={"list_type": "twitch_user", "value": fresh("user"), **fields}), 201
     )
     return entry
 
@@ -51,12 +44,12 @@ def added(admin: httpx.Client, **fields: Any) -> dict[str, Any]:
         ("url", "https://example.com", "https://example.com"),
     ],
 )
-def test_a_value_is_kept_as_its_type_writes_it(admin: httpx.Client, list_type: str, value: str, kept: str) -> None:
-    entry = got(admin.post("/ignore_lists", json={"ignore_list": {"list_type": list_type, "value": value}}), 201)
+def test_a_value_is_kept_as_its_type_writes_it(operator: httpx.Client, list_type: str, value: str, kept: str) -> None:
+    entry = got(operator.post("/ignore_lists", json={"ignore_list": {"list_type": list_type, "value": value}}), 201)
 
     assert list(entry) == KEYS
     assert (entry["list_type"], entry["value"], entry["notes"]) == (list_type, kept, None)
-    assert got(admin.get(f"/ignore_lists/{entry['id']}")) == entry
+    assert got(operator.get(f"/ignore_lists/{entry['id']}")) == entry
 
 
 @pytest.mark.parametrize(
@@ -69,34 +62,34 @@ def test_a_value_is_kept_as_its_type_writes_it(admin: httpx.Client, list_type: s
         ({"list_type": "domain", "value": "www."}, ["Value can't be blank"]),
     ],
 )
-def test_what_is_wrong_is_told_one_by_one(admin: httpx.Client, fields: dict[str, Any], errors: list[str]) -> None:
+def test_what_is_wrong_is_told_one_by_one(operator: httpx.Client, fields: dict[str, Any], errors: list[str]) -> None:
     """As an array, and in one string as every error."""
-    refusal = admin.post("/ignore_lists", json={"ignore_list": fields})
+    refusal = operator.post("/ignore_lists", json={"ignore_list": fields})
 
     assert error_of(refusal, 422) == ", ".join(errors)
     assert refusal.json()["errors"] == errors
 
 
-def test_a_value_is_there_once_for_each_type(admin: httpx.Client) -> None:
+def test_a_value_is_there_once_for_each_type(operator: httpx.Client) -> None:
     """In any case."""
-    entry = added(admin)
+    entry = added(operator)
     again = {"list_type": "twitch_user", "value": entry["value"].upper()}
 
-    assert admin.post("/ignore_lists", json=again).json()["errors"] == ["Value has already been taken"]
-    got(admin.post("/ignore_lists", json={**again, "list_type": "discord_user"}), 201)
+    assert operator.post("/ignore_lists", json=again).json()["errors"] == ["Value has already been taken"]
+    got(operator.post("/ignore_lists", json={**again, "list_type": "discord_user"}), 201)
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_an_entry_is_changed_in_part(admin: httpx.Client, method: str) -> None:
-    entry = added(admin, notes="loud")
+def test_an_entry_is_changed_in_part(operator: httpx.Client, method: str) -> None:
+    entry = added(operator, notes="loud")
     path = f"/ignore_lists/{entry['id']}"
-    changed = got(admin.request(method, path, json={"ignore_list": {"value": f"{entry['value']}X"}}))
+    changed = got(operator.request(method, path, json={"ignore_list": {"value": f"{entry['value']}X"}}))
 
     assert (changed["value"], changed["notes"]) == (f"{entry['value']}x", "loud")
-    assert got(admin.request(method, path, json={"notes": None}))["notes"] is None
-    assert admin.request(method, path, json={"value": added(admin)["value"]}).status_code == 422
-    assert admin.delete(path).status_code == 204
-    assert error_of(admin.request(method, path), 404) == "Record not found"
+    assert got(operator.request(method, path, json={"notes": None}))["notes"] is None
+    assert operator.request(method, path, json={"value": added(operator)["value"]}).status_code == 422
+    assert operator.delete(path).status_code == 204
+    assert error_of(operator.request(method, path), 404) == "Record not found"
 
 
 def test_the_lists_are_for_administrators(editor: Person) -> None:
@@ -114,23 +107,25 @@ def test_the_lists_are_for_administrators(editor: Person) -> None:
         assert error_of(editor.api.request(method, path), 403) == FORBIDDEN, (method, path)
 
 
-def test_lists_are_filtered_and_paged(admin: httpx.Client) -> None:
+def test_lists_are_filtered_and_paged(operator: httpx.Client) -> None:
     """A type that is none has no entries."""
     word = fresh("word")
     for number in range(3):
-        added(admin, value=f"{word}{number}")
-    added(admin, list_type="domain", value=f"{word}.example")
-    page = got(admin.get("/ignore_lists", params={"search": word.upper(), "list_type": "twitch_user", "per_page": 2}))
+        added(operator, value=f"{word}{number}")
+    added(operator, list_type="domain", value=f"{word}.example")
+    page = got(
+        operator.get("/ignore_lists", params={"search": word.upper(), "list_type": "twitch_user", "per_page": 2})
+    )
 
     assert [entry["value"] for entry in page["ignore_lists"]] == [f"{word}2", f"{word}1"]
     assert page["meta"] == {"current_page": 1, "total_pages": 2, "total_count": 3, "per_page": 2}
-    assert got(admin.get("/ignore_lists", params={"list_type": "person"}))["ignore_lists"] == []
-    by_type = got(admin.get("/ignore_lists/by_type"))
+    assert got(operator.get("/ignore_lists", params={"list_type": "person"}))["ignore_lists"] == []
+    by_type = got(operator.get("/ignore_lists/by_type"))
     assert list(by_type) == ["twitch_users", "discord_users", "urls", "domains"]
     assert f"{word}.example" in by_type["domains"]
 
 
-def test_of_many_each_is_made_or_refused_by_itself(admin: httpx.Client) -> None:
+def test_of_many_each_is_made_or_refused_by_itself(operator: httpx.Client) -> None:
     """201 even when all fail."""
     word = fresh("word")
     entries = [
@@ -139,7 +134,7 @@ def test_of_many_each_is_made_or_refused_by_itself(admin: httpx.Client) -> None:
         {"list_type": "nothing", "value": "x"},
         "no object",
     ]
-    answer = got(admin.post("/ignore_lists/bulk_create", json={"entries": entries}), 201)
+    answer = got(operator.post("/ignore_lists/bulk_create", json={"entries": entries}), 201)
 
     assert [entry["value"] for entry in answer["created"]] == [f"{word}.example"]
     assert answer["errors"] == [
@@ -149,20 +144,20 @@ def test_of_many_each_is_made_or_refused_by_itself(admin: httpx.Client) -> None:
     ]
     nothing: list[Any] = [{}, {"entries": []}, {"entries": "x"}, []]
     for body in nothing:
-        assert got(admin.post("/ignore_lists/bulk_create", json=body), 201) == {"created": [], "errors": []}
+        assert got(operator.post("/ignore_lists/bulk_create", json=body), 201) == {"created": [], "errors": []}
     too_many = {"entries": [{"list_type": "domain"}] * 10_001}
-    assert error_of(admin.post("/ignore_lists/bulk_create", json=too_many), 422) == "At most 10000 entries at once"
+    assert error_of(operator.post("/ignore_lists/bulk_create", json=too_many), 422) == "At most 10000 entries at once"
 
 
 @pytest.mark.parametrize("way", ["query", "json", "form"])
-def test_many_are_deleted_at_once(admin: httpx.Client, way: str) -> None:
+def test_many_are_deleted_at_once(operator: httpx.Client, way: str) -> None:
     """The ids come in the query string, as JSON or as a form; what is none counts for nothing."""
-    ids = [added(admin)["id"] for _ in range(3)]
+    ids = [added(operator)["id"] for _ in range(3)]
     sent: dict[str, Any] = {
         "query": {"params": {"ids[]": [*ids, ids[0], "x"]}},
         "json": {"json": {"ids": [*ids, str(ids[0]), None, 1 << 70]}},
         "form": {"data": {"ids[]": [*map(str, ids), "99999999"]}},
     }[way]
 
-    assert got(admin.request("DELETE", "/ignore_lists/bulk_delete", **sent)) == {"deleted_count": 3}
-    assert got(admin.request("DELETE", "/ignore_lists/bulk_delete", **sent)) == {"deleted_count": 0}
+    assert got(operator.request("DELETE", "/ignore_lists/bulk_delete", **sent)) == {"deleted_count": 3}
+    assert got(operator.request("DELETE", "/ignore_lists/bulk_delete", **sent)) == {"deleted_count": 0}

@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import API_KEY, Server, serving
-from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, house, person
-from waiting import PATIENCE_S
+from serving import Server, serving
+from streamsource import FORBIDDEN, Person, error_of, fresh, got, house
 
 KEYS = {
     *("id", "source", "link", "status", "is_pinned", "is_archived", "platform", "orientation", "kind", "city", "state"),
@@ -26,32 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on which people choose their roles."""
     with serving(tmp_path_factory.mktemp("listings") / "data", signup_roles="yes") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def ada(server: Server) -> Iterator[Person]:
-    """An editor."""
-    with person(server, "editor") as somebody:
-        yield somebody
-
-
-@pytest.fixture(scope="module")
-def bob(server: Server) -> Iterator[Person]:
-    """Another editor."""
-    with person(server, "editor") as somebody:
-        yield somebody
-
-
-@pytest.fixture(scope="module")
-def reader(server: Server) -> Iterator[Person]:
-    with person(server) as somebody:
-        yield somebody
-
-
-@pytest.fixture(scope="module")
-def operator(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
-        yield client
 
 
 def ids(answer: Any) -> list[int]:

@@ -6,9 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import API_KEY, Server, serving
-from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, person
-from waiting import PATIENCE_S
+from serving import Server, serving
+from streamsource import FORBIDDEN, Person, error_of, fresh, got
 
 UNKNOWN_CITY = "City is not a recognized city. Please contact an admin to add it."
 KEYS = [
@@ -35,25 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on which people choose their roles."""
     with serving(tmp_path_factory.mktemp("places") / "data", signup_roles="yes") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def ada(server: Server) -> Iterator[Person]:
-    """An editor."""
-    with person(server, "editor") as somebody:
-        yield somebody
-
-
-@pytest.fixture(scope="module")
-def reader(server: Server) -> Iterator[Person]:
-    with person(server) as somebody:
-        yield somebody
-
-
-@pytest.fixture(scope="module")
-def admin(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
-        yield client
 
 
 def city() -> str:
@@ -163,21 +143,21 @@ def test_what_is_no_number_is_not_found(ada: Person, number: str) -> None:
     assert error_of(ada.api.get(f"/locations/{number}"), 404) == "Location not found"
 
 
-def test_which_cities_are_known_is_for_administrators(ada: Person, admin: httpx.Client) -> None:
+def test_which_cities_are_known_is_for_administrators(ada: Person, operator: httpx.Client) -> None:
     """They may be changed and deleted by nobody else, or everybody could know every city."""
     mine = made(ada.api, is_known_city=True)
-    known = made(admin, is_known_city=True)
+    known = made(operator, is_known_city=True)
 
     assert (mine["is_known_city"], known["is_known_city"]) == (False, True)
     assert got(ada.api.patch(f"/locations/{mine['id']}", json={"is_known_city": True}))["is_known_city"] is False
     for method in ("PATCH", "DELETE"):
         assert error_of(ada.api.request(method, f"/locations/{known['id']}"), 403) == FORBIDDEN
-    assert got(admin.patch(f"/locations/{mine['id']}", json={"is_known_city": "true"}))["is_known_city"] is True
+    assert got(operator.patch(f"/locations/{mine['id']}", json={"is_known_city": "true"}))["is_known_city"] is True
 
 
-def test_lists_in_short_may_be_kept(ada: Person, admin: httpx.Client) -> None:
+def test_lists_in_short_may_be_kept(ada: Person, operator: httpx.Client) -> None:
     """All locations for five minutes, known cities for fifteen."""
-    known, other = made(admin, is_known_city=True), made(admin)
+    known, other = made(operator, is_known_city=True), made(operator)
     every, cities = ada.api.get("/locations/all"), ada.api.get("/locations/known_cities")
 
     assert every.headers["cache-control"] == "public, max-age=300"
@@ -242,12 +222,12 @@ def test_a_location_that_streams_name_stays(ada: Person) -> None:
     assert ada.api.delete(path).status_code == 204
 
 
-def test_where_locations_are_checked_only_known_cities_count(ada: Person, admin: httpx.Client) -> None:
+def test_where_locations_are_checked_only_known_cities_count(ada: Person, operator: httpx.Client) -> None:
     """In any case; one that is known without a state is known in every state."""
-    austin = made(admin, state_province="TX", is_known_city=True)
-    anywhere = made(admin, is_known_city=True)
-    unknown = made(admin, state_province="TX")
-    admin.post("/features/location_validation/enable")
+    austin = made(operator, state_province="TX", is_known_city=True)
+    anywhere = made(operator, is_known_city=True)
+    unknown = made(operator, state_province="TX")
+    operator.post("/features/location_validation/enable")
     try:
         for name, state, wanted in (
             (austin["city"].upper(), "tx", austin),
@@ -265,4 +245,4 @@ def test_where_locations_are_checked_only_known_cities_count(ada: Person, admin:
             assert error_of(ada.api.post("/streams", json=body), 422) == UNKNOWN_CITY, name
         assert ada.listing(city="")["location"] is None
     finally:
-        admin.post("/features/location_validation/disable")
+        operator.post("/features/location_validation/disable")

@@ -6,9 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import API_KEY, Server, serving
-from streamsource import FORBIDDEN, Person, bearer, error_of, fresh, got, person
-from waiting import PATIENCE_S
+from serving import Server, serving
+from streamsource import FORBIDDEN, Person, error_of, fresh, got
 
 
 @pytest.fixture(scope="module")
@@ -16,25 +15,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on which people choose their roles."""
     with serving(tmp_path_factory.mktemp("streamers") / "data", signup_roles="yes") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def ada(server: Server) -> Iterator[Person]:
-    """An editor."""
-    with person(server, "editor") as somebody:
-        yield somebody
-
-
-@pytest.fixture(scope="module")
-def reader(server: Server) -> Iterator[Person]:
-    with person(server) as somebody:
-        yield somebody
-
-
-@pytest.fixture(scope="module")
-def operator(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v1", headers=bearer(API_KEY), timeout=PATIENCE_S) as client:
-        yield client
 
 
 def streamer(ada: Person, **fields: Any) -> dict[str, Any]:
