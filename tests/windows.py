@@ -68,7 +68,10 @@ class Window:
 
 @contextmanager
 def opened(url: str, query: str = "", **options: Any) -> Iterator[Window]:
-    with connect(cable_of(url) + query, subprotocols=[PROTOCOL], open_timeout=PATIENCE_S, **options) as line:  # type: ignore[list-item]
+    """A connection, welcome. It takes whatever comes at once, while its test does something else: the server lets go of
+    clients that fall behind."""
+    settings = {"subprotocols": [PROTOCOL], "open_timeout": PATIENCE_S, "max_queue": None, **options}
+    with connect(cable_of(url) + query, **settings) as line:
         window = Window(line)
         assert line.subprotocol == PROTOCOL
         assert window.hear() == {"type": "welcome"}

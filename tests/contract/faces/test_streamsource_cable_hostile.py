@@ -343,6 +343,17 @@ def test_who_reads_nothing_is_let_go_and_forgotten(server: Server, ada: Person, 
     wait_until(lambda: open_files(server) <= before)
 
 
+def test_much_news_at_once_cuts_off_nobody_who_reads_on(ada: Person, admin: Person) -> None:
+    """Six times what may wait for a client, as fast as it can be changed: each of it is told."""
+    number = row(ada)
+    notes = [f"{count:02}" * 30_000 for count in range(100)]
+    with a_window(admin) as other:
+        for text in notes:
+            got(ada.api.patch(f"/streams/{number}", json={"notes": text}))
+        last = {"cell_id": cell(number, "notes"), "value": notes[-1]}
+        assert other.next("cell_updated", **last)["user_id"] == ada.id
+
+
 def test_two_hundred_who_vanish_leave_nothing(server: Server, admin: Person) -> None:
     """Not a person, not a lock, not a line, not a file: the network cut them off without a word."""
     before = open_files(server)

@@ -60,6 +60,8 @@ SUBSCRIPTIONS_MAX = 20
 OUTBOX_BYTES_MAX = 1 << 20
 """What may wait for one client. One that is slower is let go, and comes back to what is true then."""
 
+_BEHIND_BYTES = OUTBOX_BYTES_MAX // 4
+_CATCH_UP_S = 1.0
 _NEWS_MAX = 10_000
 _SENT_WITHIN_S = 30.0
 _GOODBYE_S = 2.0
@@ -124,6 +126,25 @@ class Cable:
                 await self._hand_out(news)
             except Exception:  # one piece of news that cannot be told must not keep back the others
                 logger.exception("news could not be told")
+            await self._let_catch_up()
+
+    async def _let_catch_up(self) -> None:
+        """Wait for those who are behind, but not for long: much news at once shall cut off nobody who goes on reading.
+
+        Whoever is too slow is waited for again only when he has caught up.
+        """
+        await asyncio.sleep(0)  # everybody's turn to send
+        waits = {
+            asyncio.create_task(connection.caught_up.wait()): connection
+            for connection in self._connections
+            if connection.is_waited_for and not connection.caught_up.is_set()
+        }
+        if not waits:
+            return
+        _, late = await asyncio.wait(waits, timeout=_CATCH_UP_S)
+        for wait in late:
+            wait.cancel()
+            waits[wait].is_waited_for = False
 
     async def serve(self, call: Call, socket: Socket) -> None:
         """One connection, from welcome to the end. Raises ClientGone."""
@@ -246,6 +267,9 @@ class _Connection:
         self.window = random_id("window")
         self.subscriptions: dict[str, str] = {}
         """Identifier → channel."""
+        self.caught_up = asyncio.Event()
+        self.caught_up.set()
+        self.is_waited_for = True
         self._cable = cable
         self._sheet = cable.sheet
         self._socket = socket
@@ -268,6 +292,8 @@ class _Connection:
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
         self._filled.set()
+        if self._outbox_bytes > _BEHIND_BYTES:
+            self.caught_up.clear()
 
     async def run(self, session: Session) -> None:
         """Until the client goes, or must. Raises ClientGone."""
@@ -281,6 +307,7 @@ class _Connection:
             sending.cancel()
             await self._say_goodbye(self._ended.result())
         finally:
+            self.caught_up.set()
             for task in (receiving, sending):
                 task.cancel()
             await asyncio.gather(receiving, sending, return_exceptions=True)
@@ -314,6 +341,9 @@ class _Connection:
                     raise ClientGone from error
                 self._outbox.popleft()
                 self._outbox_bytes -= len(frame)
+                if self._outbox_bytes <= _BEHIND_BYTES:
+                    self.caught_up.set()
+                    self.is_waited_for = True
 
     # What comes in
 
