@@ -40,9 +40,10 @@ _SECOND_US = 1_000_000
 _PLACES = [f"City {number}" for number in range(300)]
 _WORDS = "march downtown hall river bridge night walk police news helicopter camera street storm rally music".split()  # noqa: SIM905
 
-_COMMON = ["helicopter", *(word[:end] for word in _WORDS for end in range(4, len(word)))]
-"""Each is found in half of all streams, or somewhat less."""
+_COMMON = sorted({word[begin:end] for word in _WORDS for begin in range(7) for end in range(begin + 4, len(word) + 1)})
+"""Words, and parts of them of four letters and more. Each is found in half of all streams, or somewhat less."""
 
+NEVER_ASKED_FOR = "page 1 of a common word never asked for"
 LISTS: dict[str, list[dict[str, object]]] = {
     "page 1": [{}],
     "page 1,000": [{"page": 1_000}],
@@ -51,9 +52,9 @@ LISTS: dict[str, list[dict[str, object]]] = {
     "page 1 of what a link is found in": [{"search": "https://www.tiktok.com/@user99"}],
     "page 1 of what a common word is found in": [{"search": "helicopter"}],
     "page 1,000 of what a common word is found in": [{"search": "helicopter", "page": 1_000}],
-    "page 1 of a common word never asked for": [{"search": word} for word in _COMMON],
+    NEVER_ASKED_FOR: [{"search": word} for word in _COMMON],
 }
-"""What is asked for, one after the other, by its name in the table."""
+"""What is asked for by its name in the table, over and over; but what was never asked for is asked for once."""
 
 
 class Plain:
@@ -81,10 +82,15 @@ def lists(stage: Stage) -> Iterator[Row]:
 def _measured(
     stage: Stage, name: str, paths: list[str], ours: tuple[int, str], theirs: tuple[int, str]
 ) -> Iterator[Row]:
+    once = {ours: _parts(paths), theirs: _parts(paths)}
+
     def load(contender: tuple[int, str], connections: int) -> Load:
         port, token = contender
-        requests = [cycle([_request(port, path, token) for path in paths]) for _ in range(connections)]
-        return closed_loop(contender[0], HttpAnswers, requests, seconds=min(stage.scale.round_s, 1))
+        if name == NEVER_ASKED_FOR:
+            requests = [iter([_request(port, path, token) for path in next(once[contender])])]
+            return closed_loop(port, HttpAnswers, requests)
+        repeated = [cycle([_request(port, path, token) for path in paths]) for _ in range(connections)]
+        return closed_loop(port, HttpAnswers, repeated, seconds=min(stage.scale.round_s, 1))
 
     def measured(connections: int) -> tuple[list[Load], list[Load]]:
         loads = interleave(
@@ -95,12 +101,17 @@ def _measured(
     p95_ours, p95_theirs = (Figure(tuple(one.p95_ms for one in loads)) for loads in measured(1))
     yield row("C1", f"{name}: p95", MAINSTEM, p95_ours, milliseconds, at_most(20))
     yield peer_row("C1", f"{name}: p95", PLAIN, p95_theirs, milliseconds, p95_theirs.over(p95_ours))
-    if len(paths) > 1:  # many clients would ask one another's questions, and none of them be the first
+    if name == NEVER_ASKED_FOR:  # many clients would ask one another's questions, and none of them be the first
         return
     what = f"{name}: {CONNECTIONS} clients"
     rate_ours, rate_theirs = (Figure(tuple(one.rate for one in loads)) for loads in measured(CONNECTIONS))
     yield row("C1", what, MAINSTEM, rate_ours, per_second("req/s"))
     yield peer_row("C1", what, PLAIN, rate_theirs, per_second("req/s"), rate_ours.over(rate_theirs), at_least(1))
+
+
+def _parts(paths: list[str]) -> Iterator[list[str]]:
+    """A part of the paths for each round, the first round too, which does not count; no part is like another."""
+    return (paths[begin :: ROUNDS + 1] for begin in range(ROUNDS + 1))
 
 
 @contextmanager

@@ -506,9 +506,9 @@ def test_a_streamwall_is_imported_once(shell: Shell, admin: Any, tmp_path: Path)
 
 def test_an_import_goes_to_no_private_address(shell: Shell, admin: Any) -> None:
     """Unless the operator allows it: an address may come from somebody else."""
-    status, _ = shell.run("import", "streamwall", "http://127.0.0.1:9/wall.json", "--as", "root")
+    status, _ = shell.run("import", "streamwall", "http://127.0.0.1:8099/wall.json", "--as", "root")
     assert status == 1
-    assert shell.error.startswith("mainstem: http://127.0.0.1:9/wall.json cannot be read: ")
+    assert shell.error.startswith("mainstem: http://127.0.0.1:8099/wall.json cannot be read: its address is private")
 
 
 def test_listings_are_looked_after_by_number(shell: Shell, admin: Any, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""What searches found, remembered: to find and to order it takes a while, to turn a page of it does not."""
+"""What searches find, in order, remembered: to find and to order it takes a while, to turn a page of it does not."""
 
 import asyncio
 from array import array
 from collections import OrderedDict
+from functools import partial
 
 import msgspec
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,7 +28,10 @@ type _Asked = tuple[PageRequest, lists.Halves]
 
 
 class Findings:
-    """The ids that searches found, in order, as long as nothing changed that they depend on."""
+    """The ids of all that fits a list, in order, kept as long as nothing changed that they depend on.
+
+    A list without a search is kept, too: of all that the index of texts finds, it is the order.
+    """
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -35,19 +40,36 @@ class Findings:
         self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
 
     async def of(self, request: PageRequest, within: lists.Halves) -> array[int]:
-        """Everything on all pages of a list with a search."""
+        """Everything on all pages of a list."""
         asked = (msgspec.structs.replace(request, page=1, per_page=1), within)
         async with self._records.read() as rows:
             known = self._recall(asked, await self._version(rows, request))
         if known is not None:
             return known
         async with self._searching, self._records.read() as rows:
-            version = await self._version(rows, request)
-            known = self._recall(asked, version)  # whoever asked the same has found it meanwhile
-            if known is None:
-                known = await _find(rows, request, within)
-                self._keep(asked, version, known)
-            return known
+            return await self._remembered(rows, asked, await self._version(rows, request))
+
+    async def _remembered(self, rows: AsyncConnection, asked: _Asked, version: int) -> array[int]:
+        known = self._recall(asked, version)  # whoever asked the same has found it meanwhile
+        if known is None:
+            known = await self._find(rows, asked, version)
+            self._keep(asked, version, known)
+        return known
+
+    async def _find(self, rows: AsyncConnection, asked: _Asked, version: int) -> array[int]:
+        request, within = asked
+        query = partial(lists.ids, request.filters, request.sort, within, descending=request.descending)
+        search = request.filters.search
+        if search is None or not lists.is_indexed(search):
+            return await read_ids(rows, query())
+        found = await read_ids(rows, lists.matches(search))
+        if len(found) <= lists.NARROW_SEARCH_ROWS_MAX:
+            return await read_ids(rows, query(among=list(found)))
+        if not lists.is_wholly_indexed(search):
+            return await read_ids(rows, query())
+        everything = msgspec.structs.replace(request.filters, search=None)
+        order = (msgspec.structs.replace(request, filters=everything), within)
+        return _in_order(await self._remembered(rows, order, version), found)
 
     async def _version(self, rows: AsyncConnection, request: PageRequest) -> int:
         """Of what the request depends on. It may be older than what these rows show, but never newer."""
@@ -79,16 +101,9 @@ def _depends_on_checks(request: PageRequest) -> bool:
     return request.filters.statuses is not None or request.sort in (Sort.UPDATED, Sort.CHECKED)
 
 
-async def _find(rows: AsyncConnection, request: PageRequest, within: lists.Halves) -> array[int]:
-    few = await _few(rows, request)
-    query = lists.ids(request.filters, request.sort, within, descending=request.descending, among=few)
-    return await read_ids(rows, query)
-
-
-async def _few(rows: AsyncConnection, request: PageRequest) -> list[int] | None:
-    """The listings that the search finds, where they are few; None where they are many."""
-    search = request.filters.search
-    if search is None or not lists.is_indexed(search):
-        return None
-    found = list((await rows.execute(lists.matches(search, lists.NARROW_SEARCH_ROWS_MAX + 1))).scalars())
-    return found if len(found) <= lists.NARROW_SEARCH_ROWS_MAX else None
+def _in_order(order: array[int], found: array[int]) -> array[int]:
+    """What is among both, as `order` has it."""
+    ordered = np.frombuffer(order, np.int64)
+    kept = array("q")
+    kept.frombytes(ordered[np.isin(ordered, np.frombuffer(found, np.int64), assume_unique=True)].tobytes())
+    return kept

@@ -27,7 +27,7 @@ from mainstem.catalogue.model import (
 )
 from mainstem.catalogue.places import Places
 from mainstem.catalogue.rights import require_change, require_maker, require_reader, sees_archive
-from mainstem.catalogue.rows import LISTING, forget, listing_of, read_ids, read_listing, read_listings
+from mainstem.catalogue.rows import LISTING, forget, listing_of, read_listing, read_listings
 from mainstem.catalogue.streamers import owner_of
 from mainstem.catalogue.tables import listings, locations, streamers
 from mainstem.clock import Clock
@@ -102,9 +102,7 @@ class Listings:
     async def _windows(self, request: PageRequest, within: lists.Halves) -> AsyncIterator[list[Listing]]:
         if not within:
             return
-        async with self._records.read() as rows:
-            query = lists.ids(request.filters, request.sort, within, descending=request.descending)
-            found = await read_ids(rows, query)
+        found = await self._findings.of(request, within)
         for begin in range(0, len(found), EXPORT_WINDOW_ROWS):
             async with self._records.read() as rows:
                 window = await read_listings(rows, list(found[begin : begin + EXPORT_WINDOW_ROWS]))

@@ -108,13 +108,18 @@ def ids(
     return ordered.limit(limit).offset(offset or None)
 
 
-def matches(search: str, limit: int) -> Select[Any]:
-    """Up to `limit` rows in which the index of texts finds this."""
-    return _found(search).limit(limit)
+def matches(search: str) -> Select[Any]:
+    """All rows in which the index of texts finds this, or what it begins with."""
+    return _found(search).with_only_columns(_texts.c.rowid.label("id"))
 
 
 def is_indexed(search: str) -> bool:
     return len(search) >= SEARCH_INDEXED_CHARACTERS_MIN
+
+
+def is_wholly_indexed(search: str) -> bool:
+    """Whether what the index finds has all of the text."""
+    return SEARCH_INDEXED_CHARACTERS_MIN <= len(search) <= SEARCH_INDEXED_CHARACTERS_MAX
 
 
 def _only_counted(filters: Filters) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from mainstem.clock import FixedClock
 from mainstem.identity import Signer, signing_key
@@ -23,7 +24,7 @@ from mainstem.storage import Layout
 from serving import Server, serving
 from streamsource import Person, bearer, error_of, got, person
 from waiting import PATIENCE_S, wait_until
-from windows import SHEET, Window, a_window, cell, opened, row, url_of
+from windows import SHEET, Window, a_window, cable_of, cell, opened, row, url_of
 
 MIB = 1 << 20
 
@@ -352,6 +353,20 @@ def test_much_news_at_once_cuts_off_nobody_who_reads_on(ada: Person, admin: Pers
             got(ada.api.patch(f"/streams/{number}", json={"notes": text}))
         last = {"cell_id": cell(number, "notes"), "value": notes[-1]}
         assert other.next("cell_updated", **last)["user_id"] == ada.id
+
+
+def test_an_account_has_a_hundred_windows_at_most(server: Server, ada: Person, admin: Person) -> None:
+    with ExitStack() as stack:
+        lines = [stack.enter_context(plug(ada)) for _ in range(100)]
+        wait_until(lambda: connections(server) == 100)
+        with connect(cable_of(server.url) + f"?token={ada.token}", open_timeout=PATIENCE_S) as one_too_many:
+            heard = json.loads(one_too_many.recv(PATIENCE_S))
+        assert heard == {"type": "disconnect", "reason": "invalid_request", "reconnect": False}
+        stack.enter_context(a_window(admin))
+        lines.pop().close()
+        wait_until(lambda: connections(server) == 100)
+        stack.enter_context(a_window(ada))
+    wait_until(lambda: connections(server) == 0)
 
 
 def test_two_hundred_who_vanish_leave_nothing(server: Server, admin: Person) -> None:

@@ -24,9 +24,9 @@ from mainstem.catalogue import (
     Sort,
     Status,
     StreamerId,
-    findings,
     lists,
 )
+from mainstem.catalogue.findings import Findings
 from mainstem.catalogue.tables import listing_counts, locations, streamers
 from mainstem.catalogue.tables import listings as rows
 from mainstem.identity import AccountNotFound, Principal
@@ -218,14 +218,14 @@ async def test_searches_that_take_long_leave_others_their_turn(
     """However many search, a list without a search is read; and who asks for the same gets what one of them found."""
     await fill(records, [ada.account], 1)
     go_on, searching = asyncio.Event(), list[str]()
-    find = findings._find
+    find = Findings._find
 
-    async def slowly(rows: AsyncConnection, request: PageRequest, within: lists.Halves) -> array[int]:
-        searching.append(str(request.filters.search))
+    async def slowly(self: Findings, rows: AsyncConnection, asked: Any, version: int) -> array[int]:
+        searching.append(asked[0].filters.search)
         await go_on.wait()
-        return await find(rows, request, within)
+        return await find(self, rows, asked, version)
 
-    monkeypatch.setattr(findings, "_find", slowly)
+    monkeypatch.setattr(Findings, "_find", slowly)
     wanted = [PageRequest(filters=Filters(search=text)) for text in ["march", "bridge"] * 6]
     async with asyncio.TaskGroup() as readers:
         pages = [readers.create_task(listings.page(ada, request)) for request in wanted]
@@ -336,7 +336,7 @@ async def test_a_search_asks_the_index_of_texts(records: Records) -> None:
     filters = Filters(search="march")
     async with records.read() as tx:
         for query in (
-            lists.matches("march", 10),
+            lists.matches("march"),
             lists.ids(filters, Sort.NAME, (False,), descending=False),
         ):
             steps = await plan(tx, query)

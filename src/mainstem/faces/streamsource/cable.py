@@ -48,7 +48,7 @@ from mainstem.http import (
     UpgradeRequired,
 )
 from mainstem.identity import Principal
-from mainstem.ids import random_id
+from mainstem.ids import AccountId, random_id
 from mainstem.telemetry import get_logger
 
 logger = get_logger(__name__)
@@ -57,6 +57,8 @@ SHEET, EVENTS = "CollaborativeStreamsChannel", "StreamsChannel"
 
 MESSAGES_PER_S = 30
 SUBSCRIPTIONS_MAX = 20
+CONNECTIONS_MAX = 100
+"""Of one account."""
 OUTBOX_BYTES_MAX = 1 << 20
 """What may wait for one client. One that is slower is let go, and comes back to what is true then."""
 
@@ -157,7 +159,10 @@ class Cable:
         except Unavailable:
             await socket.send(actioncable.disconnect("server_restart", reconnect=True).decode())
             return
-        connection = _Connection(self, socket)
+        if sum(other.account == principal.account for other in self._connections) >= CONNECTIONS_MAX:
+            await socket.send(actioncable.disconnect("invalid_request", reconnect=False).decode())
+            return
+        connection = _Connection(self, socket, principal.account)
         with self._sessions.stay(principal, lambda: self._authenticate(call), connection.end) as session:
             session.add_check(_still_reads)
             self._connections[connection] = None
@@ -263,7 +268,8 @@ def _is_own_page(call: Call) -> bool:
 class _Connection:
     """One client: what it subscribed to, and what waits for it."""
 
-    def __init__(self, cable: Cable, socket: Socket) -> None:
+    def __init__(self, cable: Cable, socket: Socket, account: AccountId) -> None:
+        self.account = account
         self.window = random_id("window")
         self.subscriptions: dict[str, str] = {}
         """Identifier → channel."""
