@@ -1,12 +1,12 @@
 """What searches find, in order, remembered: to find and to order it takes a while, to turn a page of it does not."""
 
 import asyncio
-from array import array
 from collections import OrderedDict
 from functools import partial
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +24,7 @@ _KEPT_CHARACTERS_MAX = 1_000
 _SEARCHES_AT_ONCE = 2
 """One may take half a second. Others who read have their turn meanwhile."""
 
+type _Ids = NDArray[np.int64]
 type _Asked = tuple[PageRequest, lists.Halves]
 
 
@@ -35,28 +36,31 @@ class Findings:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._known: OrderedDict[_Asked, tuple[int, array[int]]] = OrderedDict()
+        self._known: OrderedDict[_Asked, tuple[int, _Ids]] = OrderedDict()
         self._kept_ids = 0
+        self._epoch = -1, 0
+        """The version of the records at which it was read, and it."""
         self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
 
-    async def of(self, request: PageRequest, within: lists.Halves) -> array[int]:
+    async def of(self, request: PageRequest, within: lists.Halves) -> _Ids:
         """Everything on all pages of a list."""
         asked = (msgspec.structs.replace(request, page=1, per_page=1), within)
-        async with self._records.read() as rows:
-            known = self._recall(asked, await self._version(rows, request))
+        known = self._recall(asked, await self._version(request))
         if known is not None:
             return known
-        async with self._searching, self._records.read() as rows:
-            return await self._remembered(rows, asked, await self._version(rows, request))
+        async with self._searching:
+            version = await self._version(request)  # before the rows are read: it may be older than they, never newer
+            async with self._records.read() as rows:
+                return await self._remembered(rows, asked, version)
 
-    async def _remembered(self, rows: AsyncConnection, asked: _Asked, version: int) -> array[int]:
+    async def _remembered(self, rows: AsyncConnection, asked: _Asked, version: int) -> _Ids:
         known = self._recall(asked, version)  # whoever asked the same has found it meanwhile
         if known is None:
             known = await self._find(rows, asked, version)
             self._keep(asked, version, known)
         return known
 
-    async def _find(self, rows: AsyncConnection, asked: _Asked, version: int) -> array[int]:
+    async def _find(self, rows: AsyncConnection, asked: _Asked, version: int) -> _Ids:
         request, within = asked
         query = partial(lists.ids, request.filters, request.sort, within, descending=request.descending)
         search = request.filters.search
@@ -64,27 +68,32 @@ class Findings:
             return await read_ids(rows, query())
         found = await read_ids(rows, lists.matches(search))
         if len(found) <= lists.NARROW_SEARCH_ROWS_MAX:
-            return await read_ids(rows, query(among=list(found)))
+            return await read_ids(rows, query(among=found.tolist()))
         if not lists.is_wholly_indexed(search):
             return await read_ids(rows, query())
         everything = msgspec.structs.replace(request.filters, search=None)
         order = (msgspec.structs.replace(request, filters=everything), within)
-        return _in_order(await self._remembered(rows, order, version), found)
+        ordered = await self._remembered(rows, order, version)
+        return ordered[np.isin(ordered, found, assume_unique=True)]
 
-    async def _version(self, rows: AsyncConnection, request: PageRequest) -> int:
-        """Of what the request depends on. It may be older than what these rows show, but never newer."""
+    async def _version(self, request: PageRequest) -> int:
+        """Of what the request depends on."""
+        version = await self._records.version()
         if _depends_on_checks(request):
-            return await self._records.version()
-        return int(await rows.scalar(select(listing_epoch.c.epoch)) or 0)
+            return version
+        if self._epoch[0] != version:
+            async with self._records.read() as rows:
+                self._epoch = version, int(await rows.scalar(select(listing_epoch.c.epoch)) or 0)
+        return self._epoch[1]
 
-    def _recall(self, asked: _Asked, version: int) -> array[int] | None:
+    def _recall(self, asked: _Asked, version: int) -> _Ids | None:
         known = self._known.get(asked)
         if known is None or known[0] != version:
             return None
         self._known.move_to_end(asked)
         return known[1]
 
-    def _keep(self, asked: _Asked, version: int, found: array[int]) -> None:
+    def _keep(self, asked: _Asked, version: int, found: _Ids) -> None:
         filters = asked[0].filters
         if len(filters.search or "") + len(filters.link or "") > _KEPT_CHARACTERS_MAX:
             return
@@ -99,11 +108,3 @@ class Findings:
 def _depends_on_checks(request: PageRequest) -> bool:
     """Whether a check, which changes no more than the status and times, can change what is found or its order."""
     return request.filters.statuses is not None or request.sort in (Sort.UPDATED, Sort.CHECKED)
-
-
-def _in_order(order: array[int], found: array[int]) -> array[int]:
-    """What is among both, as `order` has it."""
-    ordered = np.frombuffer(order, np.int64)
-    kept = array("q")
-    kept.frombytes(ordered[np.isin(ordered, np.frombuffer(found, np.int64), assume_unique=True)].tobytes())
-    return kept

@@ -73,7 +73,7 @@ class Listings:
         if filters.search is not None:
             found = await self._findings.of(request, within)
             async with self._records.read() as rows:
-                return Page(await read_listings(rows, list(found[offset : offset + request.per_page])), len(found))
+                return Page(await read_listings(rows, found[offset : offset + request.per_page].tolist()), len(found))
         async with self._records.read() as rows:
             total = int(await rows.scalar(lists.count(filters, within)) or 0)
             if offset >= total:
@@ -105,7 +105,7 @@ class Listings:
         found = await self._findings.of(request, within)
         for begin in range(0, len(found), EXPORT_WINDOW_ROWS):
             async with self._records.read() as rows:
-                window = await read_listings(rows, list(found[begin : begin + EXPORT_WINDOW_ROWS]))
+                window = await read_listings(rows, found[begin : begin + EXPORT_WINDOW_ROWS].tolist())
             yield window
 
     async def get(self, principal: Principal, listing: int) -> Listing:

@@ -1,10 +1,10 @@
 """Listings as they come from rows and go into them."""
 
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import CompoundSelect, Row, Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -98,11 +98,11 @@ async def read_listings(tx: AsyncConnection, ids: Sequence[int]) -> list[Listing
     return [found[one] for one in ids if one in found]
 
 
-async def read_ids(tx: AsyncConnection, query: Select[Any] | CompoundSelect[Any]) -> array[int]:
-    """All that a query of `lists` finds, in its order. As one JSON text: that costs half of what 50,000 rows cost."""
+async def read_ids(tx: AsyncConnection, query: Select[Any] | CompoundSelect[Any]) -> NDArray[np.int64]:
+    """All that a query of `lists` finds, in its order. As one text: that costs a third of what 50,000 rows cost."""
     ordered = query.subquery()
     packed = (await tx.execute(select(func.json_group_array(ordered.c.id)))).scalar_one()
-    return array("q", msgspec.json.decode(packed, type=list[int]))
+    return np.fromstring(packed[1:-1], np.int64, sep=",")
 
 
 async def read_listing(tx: AsyncConnection, listing: int) -> Listing | None:

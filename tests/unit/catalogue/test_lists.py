@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from array import array
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
@@ -220,7 +219,7 @@ async def test_searches_that_take_long_leave_others_their_turn(
     go_on, searching = asyncio.Event(), list[str]()
     find = Findings._find
 
-    async def slowly(self: Findings, rows: AsyncConnection, asked: Any, version: int) -> array[int]:
+    async def slowly(self: Findings, rows: AsyncConnection, asked: Any, version: int) -> Any:
         searching.append(asked[0].filters.search)
         await go_on.wait()
         return await find(self, rows, asked, version)
