@@ -20,6 +20,15 @@ def test_without_anything_every_setting_has_its_default() -> None:
     assert (Settings().host, Settings().port, Settings().data) == ("127.0.0.1", 8082, Path("mainstem-data"))
 
 
+def test_the_catalogues_settings_have_the_defaults_of_its_contract() -> None:
+    """Section (d), 3, 8 and 11."""
+    settings = Settings()
+    assert (settings.archive_after_minutes, settings.check) == (30, True)
+    assert (settings.check_live_seconds, settings.check_idle_seconds, settings.check_timeout_seconds) == (120, 420, 10)
+    assert (settings.check_allow_private, settings.rate_limit_loopback, settings.public_feed) == (False, False, False)
+    assert (settings.trusted_proxies, settings.signup_roles) == ((), False)
+
+
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     path = toml(tmp_path, 'port = 9000\nhost = "0.0.0.0"\n')
 

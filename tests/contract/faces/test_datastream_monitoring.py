@@ -64,7 +64,9 @@ def test_a_full_disk_is_unhealthy_and_refuses_writes(tmp_path: Path) -> None:
         assert health.status_code == 503
         assert health.json()["status"] == health.json()["components"]["ingestion"] == "unhealthy"
         assert health.json()["reasons"]["ingestion"]
-        assert client.get("/health/ready").json()["status"] == "not ready"
+        not_ready = client.get("/health/ready").json()
+        assert not_ready["status"] == "not ready"
+        assert not_ready["error"]
         assert client.get("/v2/query/events?stream_id=kept").json()["total_count"] == 1
 
 

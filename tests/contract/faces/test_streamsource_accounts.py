@@ -15,7 +15,7 @@ from serving import API_KEY, EMAIL, PASSWORD, Server, serving
 from streamsource import FORBIDDEN, PASSWORD_OF_ALL, Person, bearer, error_of, fresh, fresh_email, got, house, person
 from waiting import PATIENCE_S
 
-SECRET = "a secret that several services share, and that is long"
+SECRET = "a secret that several services share, and that is long enough for every algorithm"
 WRONG = "Invalid email or password"
 
 
@@ -220,7 +220,8 @@ def forged(**changes: Any) -> str:
         forged(),
         f"Basic {forged()}",
         f"Bearer {jwt.encode(FOR_EVER, SECRET * 2, 'HS256')}",
-        f"Bearer {jwt.encode(FOR_EVER, SECRET * 2, 'HS512')}",
+        f"Bearer {jwt.encode(FOR_EVER, SECRET, 'HS384')}",
+        f"Bearer {jwt.encode(FOR_EVER, SECRET, 'HS512')}",
         f"Bearer {jwt.encode(FOR_EVER, '', 'none')}",
         f"Bearer {forged(exp=int(time.time()) - 1)}",
         f"Bearer {forged(user_id=7_777)}",

@@ -99,6 +99,24 @@ async def test_what_is_off_says_so_in_its_own_words(here: House, name: str, meth
     assert error_of(await client.request(method, path, content=b"{"), 403) == said
 
 
+async def test_tags_are_shown_to_whom_they_are_on_for(here: House) -> None:
+    """To administrators from the start, and nobody has any yet."""
+    people = {role: (await member(here, role))[1] for role in ("default", "editor", "admin")}
+    body = {"source": "Ada", "link": "https://live.example/ada"}
+    number = got(await people["editor"].post("/streams", json=body), 201)["id"]
+    seen = {role: got(await client.get(f"/streams/{number}")).get("tags") for role, client in people.items()}
+    assert seen == {"default": None, "editor": None, "admin": []}
+
+
+async def test_an_import_that_is_on_for_all_still_takes_an_editor(here: House) -> None:
+    """The feature is asked first, then the role."""
+    _, client = await member(here)
+    refusal = await client.post("/streams/bulk_import", json=[])
+    assert error_of(refusal, 403) == "Bulk import is not currently available"
+    await switch(here, "stream_bulk_import")
+    assert error_of(await client.post("/streams/bulk_import", json=[]), 403) == FORBIDDEN
+
+
 async def test_groups_are_kinds_of_callers(here: House) -> None:
     """Premium users are the administrators, beta users nobody."""
     people = {role: (await member(here, role))[1] for role in ("default", "editor", "admin")}

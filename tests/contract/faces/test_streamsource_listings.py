@@ -10,14 +10,22 @@ from typing import Any
 import httpx
 import pytest
 
+from mainstem.clock import SECOND_US, rfc3339
 from serving import Server, serving
-from streamsource import FORBIDDEN, Person, error_of, fresh, got, house
+from streamsource import FORBIDDEN, House, Person, error_of, fresh, got, house
+from waiting import PATIENCE_S
 
 KEYS = {
     *("id", "source", "link", "status", "is_pinned", "is_archived", "platform", "orientation", "kind", "city", "state"),
     *("notes", "title", "posted_by", "started_at", "ended_at", "last_checked_at", "last_live_at", "created_at"),
     *("updated_at", "check", "user", "streamer_id", "streamer", "location_id", "location"),
 }
+
+COLUMNS = [
+    *("source", "link", "status", "platform", "orientation", "kind", "city", "state", "notes", "title", "posted_by"),
+    *("is_pinned", "created_at", "last_checked_at", "last_live_at", "owner_email"),
+]
+"""Of an export."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +67,14 @@ def test_a_stream_has_all_its_keys_and_is_there_twice(ada: Person) -> None:
     assert set(made) - {"analytics_url", "tags"} == KEYS
     assert set(made["user"]) == {"id", "email", "role", "created_at", "updated_at"}
     assert made["user"]["email"] == made["posted_by"] == ada.email
+
+
+def test_whatever_is_done_to_a_stream_answers_it_in_both_ways(ada: Person) -> None:
+    path = f"/streams/{ada.listing()['id']}"
+    calls = [("GET", ""), ("PUT", ""), ("PATCH", ""), ("PUT", "/pin"), ("DELETE", "/pin")]
+    for method, rest in (*calls, ("POST", "/archive"), ("POST", "/unarchive")):
+        answer = got(ada.api.request(method, path + rest))
+        assert answer.pop("stream") == answer, (method, rest)
 
 
 def test_it_has_defaults(ada: Person) -> None:
@@ -146,7 +162,11 @@ def test_what_nothing_opens_is_refused(ada: Person, link: object) -> None:
         ("streamer_id", 999_999, "Streamer must exist"),
         ("streamer_id", "x", "Streamer must exist"),
         ("location_id", 999_999, "Location must exist"),
+        ("location", {"city": "x", "latitude": 91}, "Location validation failed: Latitude must be from -90 to 90"),
         ("kind", None, "Kind is not included in the list"),
+        ("kind", "", "Kind is not included in the list"),
+        ("status", None, "Status is not included in the list"),
+        ("status", "", "Status is not included in the list"),
         ("title", "x" * 1_001, "Title is too long (maximum is 1000 characters)"),
     ],
 )
@@ -201,9 +221,20 @@ def test_platforms_that_bots_send_are_taken(ada: Person, sent: str, shown: str) 
     assert ada.listing(platform=sent)["platform"] == shown
 
 
-@pytest.mark.parametrize(("sent", "shown"), [("LIVE", "live"), ("Live", "live"), ("offline", "offline")])
-def test_words_are_taken_in_any_case(ada: Person, sent: str, shown: str) -> None:
-    assert ada.listing(status=sent)["status"] == shown
+@pytest.mark.parametrize(
+    ("field", "sent", "shown"),
+    [
+        ("status", "LIVE", "live"),
+        ("status", "Live", "live"),
+        ("status", "offline", "offline"),
+        ("platform", "YOUTUBE", "YouTube"),
+        ("orientation", "Landscape", "landscape"),
+        ("orientation", "", None),
+        ("kind", "Overlay", "overlay"),
+    ],
+)
+def test_words_are_taken_in_any_case(ada: Person, field: str, sent: str, shown: str | None) -> None:
+    assert ada.listing(**{field: sent})[field] == shown
 
 
 @pytest.mark.parametrize(
@@ -227,6 +258,13 @@ def test_the_link_tells_the_platform_where_nobody_does(ada: Person, link: str, p
     assert ada.listing(link=link, platform="Facebook")["platform"] == "Facebook"
 
 
+def test_another_link_tells_the_platform_again_unless_somebody_named_it(ada: Person) -> None:
+    for named, shown in (({}, "YouTube"), ({"platform": "Facebook"}, "Facebook")):
+        made = ada.listing(link="https://www.twitch.tv/x", **named)
+        changed = got(ada.api.patch(f"/streams/{made['id']}", json={"link": "https://youtu.be/x"}))
+        assert changed["platform"] == shown
+
+
 def test_the_words_of_the_guides_example_are_kept(ada: Person) -> None:
     made = ada.listing(orientation="portrait", kind="stream", platform="TikTok", status="live")
     assert (made["orientation"], made["kind"]) == ("portrait", "stream")
@@ -242,6 +280,7 @@ def test_a_checker_keeps_what_it_found_and_archives(ada: Person) -> None:
     archived = got(ada.api.patch(path, json={"is_archived": True}))
     assert archived["is_archived"] is True
     assert archived["ended_at"] == "2025-07-05T10:02:00.000Z"
+    assert got(ada.api.get(path)) == archived
 
 
 # Lists
@@ -418,6 +457,18 @@ def test_an_export_has_what_a_list_has(ada: Person) -> None:
     assert "id" not in answer["streams"][0]
 
 
+def test_an_export_has_the_same_columns_in_both_forms(ada: Person) -> None:
+    title, _ = many(ada, 1)
+    query = {"search": title}
+    (found,) = got(ada.api.get("/streams/export", params=query))["streams"]
+    (line,) = csv.DictReader(io.StringIO(ada.api.get("/streams/export", params={**query, "format": "csv"}).text))
+
+    assert list(found) == list(line) == COLUMNS
+    assert {name: "" if value is None else value for name, value in found.items() if name != "is_pinned"} == {
+        name: value for name, value in line.items() if name != "is_pinned"
+    }
+
+
 def test_an_export_for_spreadsheets_has_no_formulas(ada: Person) -> None:
     title = fresh("csv")
     ada.listing(title=title, source='=HYPERLINK("https://evil.example")', notes='a "b", c\nd')
@@ -433,6 +484,20 @@ def test_an_export_for_spreadsheets_has_no_formulas(ada: Person) -> None:
 # Half an hour, by the server's clock
 
 
+async def test_one_that_is_made_live_was_checked_and_began_that_moment(tmp_path: Path) -> None:
+    """One that is made offline was checked, and no more."""
+    async with house(tmp_path) as here, here.operator() as client:
+        body = {"source": "Ada", "link": "https://example.org/"}
+        live = got(await client.post("/streams", json=body | {"status": "live"}), 201)
+        offline = got(await client.post("/streams", json=body | {"status": "offline"}), 201)
+    assert {live[name] for name in ("last_checked_at", "last_live_at", "started_at")} == {live["created_at"]}
+    assert (offline["last_checked_at"], offline["last_live_at"], offline["started_at"]) == (
+        live["created_at"],
+        None,
+        None,
+    )
+
+
 @pytest.mark.parametrize(("age_s", "goes_on"), [(1_799, True), (1_800, False), (1_801, False)])
 async def test_a_stream_that_is_live_again_goes_on_within_half_an_hour(
     tmp_path: Path, age_s: int, goes_on: bool
@@ -445,6 +510,46 @@ async def test_a_stream_that_is_live_again_goes_on_within_half_an_hour(
         again = got(await client.patch(f"/streams/{made['id']}", json={"status": "live"}))
     assert (again["started_at"] == made["started_at"]) == goes_on
     assert again["ended_at"] is None
+
+
+@pytest.mark.parametrize(("age_s", "status"), [(1_799, 200), (1_800, 201), (1_801, 201)])
+async def test_a_streamer_who_is_live_again_goes_on_within_half_an_hour(
+    tmp_path: Path, age_s: int, status: int
+) -> None:
+    """Else he has a stream more."""
+    async with house(tmp_path) as here, here.operator() as client:
+        path = f"/streamers/{got(await client.post('/streamers', json={'name': 'Ada'}), 201)['id']}/continue"
+        body = {"source": "Ada", "link": "https://example.org/"}
+        made = got(await client.post(path, json=body), 201)
+        here.clock.advance(age_s)
+        again = got(await client.post(path, json=body), status)
+    assert (again["id"] == made["id"]) == (again["started_at"] == made["started_at"]) == (status == 200)
+    assert again["last_checked_at"] == again["last_live_at"] == again["updated_at"]
+
+
+async def test_what_is_over_for_longer_than_the_operators_minutes_is_archived_by_itself(tmp_path: Path) -> None:
+    """It ended when it was last checked; what is pinned, live, not yet so old or was never live stays."""
+    async with house(tmp_path, archive_after_minutes=0) as here, here.operator() as client:
+        over = await checked(client, here, 40 * 60 + 1)
+        watched = await checked(client, here, 60, last_live_at=rfc3339(here.clock() - 9_999 * SECOND_US))
+        for seconds_ago, fields in ((2_400, {}), (9_999, {"is_pinned": True}), (9_999, {"status": "live"}), (60, {})):
+            await checked(client, here, seconds_ago, **fields)
+    async with house(tmp_path, archive_after_minutes=40) as here, here.operator() as client:
+        swept: list[dict[str, Any]] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while not swept:
+                swept = got(await client.get("/streams", params={"is_archived": "true", "sort": "created"}))["streams"]
+    assert {one["id"]: one["ended_at"] for one in swept} == {
+        one["id"]: one["last_checked_at"] for one in (over, watched)
+    }
+
+
+async def checked(client: httpx.AsyncClient, here: House, seconds_ago: int, **fields: Any) -> dict[str, Any]:
+    """A stream that is offline, unless something else is said, and was looked at so long ago."""
+    moment = rfc3339(here.clock() - seconds_ago * SECOND_US)
+    body = {"source": "Ada", "link": "https://example.org/", "status": "offline", "last_checked_at": moment, **fields}
+    made: dict[str, Any] = got(await client.post("/streams", json=body), 201)
+    return made
 
 
 async def test_twenty_who_say_at_once_that_a_streamer_is_live_make_one_stream(tmp_path: Path) -> None:

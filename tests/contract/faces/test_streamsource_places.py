@@ -208,6 +208,7 @@ def test_streams_of_one_city_share_a_location(ada: Person) -> None:
     assert elsewhere["location_id"] not in (None, first["location_id"])
     assert got(ada.api.get(f"/locations/{first['location_id']}"))["streams_count"] == 2
     assert ada.listing(state="tx")["location"] is None
+    assert ada.listing(location={"city": " ", "country": "USA"})["location"] is None
 
 
 def test_a_location_that_streams_name_stays(ada: Person) -> None:
