@@ -382,6 +382,25 @@ def test_a_deleted_account_is_gone_and_its_things_are_the_administrators(
     assert got(stranger.post("/users/signup", json=login), 201)["user"]["id"] > ada.id
 
 
+def test_things_of_a_deleted_account_go_to_the_administrator_who_deletes_it(
+    server: Server, operator: httpx.Client, ada: Person
+) -> None:
+    """Not to the first one there is, and he may do with them as with his own."""
+    operator.patch(f"/users/{ada.id}", json={"role": "editor"})
+    drafts = {
+        "streams": {"source": fresh("Ada"), "link": "https://live.example/ada"},
+        "timestamps": {"title": "Fire", "event_timestamp": "2025-07-05T10:00:00Z"},
+    }
+    paths = [f"/{kind}/{got(ada.api.post(f'/{kind}', json=body), 201)['id']}" for kind, body in drafts.items()]
+    with person(server) as heir:
+        operator.patch(f"/users/{heir.id}", json={"role": "admin"})
+        assert heir.api.delete(f"/users/{ada.id}").status_code == 204
+        operator.patch(f"/users/{heir.id}", json={"role": "editor"})
+        for path in paths:
+            assert got(heir.api.get(path))["user"]["id"] == heir.id
+            assert heir.api.delete(path).status_code == 204
+
+
 def test_there_is_always_an_administrator(operator: httpx.Client) -> None:
     """Nobody deletes himself, and the last one keeps his role."""
     assert error_of(operator.delete("/users/8"), 409) == "You cannot delete your own account."

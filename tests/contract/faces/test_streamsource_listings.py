@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from mainstem.clock import SECOND_US, rfc3339
+from mainstem.transcode import Transcodes
 from serving import Server, serving
 from streamsource import FORBIDDEN, House, Person, error_of, fresh, got, house
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 KEYS = {
     *("id", "source", "link", "status", "is_pinned", "is_archived", "platform", "orientation", "kind", "city", "state"),
@@ -242,6 +243,7 @@ def test_words_are_taken_in_any_case(ada: Person, field: str, sent: str, shown: 
     [
         ("https://www.tiktok.com/@ada/live", "TikTok"),
         ("https://vm.tiktok.com/x", "TikTok"),
+        ("https://vt.tiktok.com/x", "TikTok"),
         ("https://m.facebook.com/x", "Facebook"),
         ("https://fb.watch/x", "Facebook"),
         ("https://TWITCH.tv/x", "Twitch"),
@@ -250,6 +252,8 @@ def test_words_are_taken_in_any_case(ada: Person, field: str, sent: str, shown: 
         ("https://instagram.com/x/live", "Instagram"),
         ("https://kick.com/x", "Kick"),
         ("https://evil.example/?x=twitch.tv", "Other"),
+        ("https://twitch.tv.evil.example/x", "Other"),
+        ("https://nottwitch.tv/x", "Other"),
     ],
 )
 def test_the_link_tells_the_platform_where_nobody_does(ada: Person, link: str, platform: str) -> None:
@@ -542,6 +546,24 @@ async def test_what_is_over_for_longer_than_the_operators_minutes_is_archived_by
     assert {one["id"]: one["ended_at"] for one in swept} == {
         one["id"]: one["last_checked_at"] for one in (over, watched)
     }
+
+
+@pytest.mark.parametrize(("minutes", "is_archived"), [(0, False), (30, True)])
+async def test_nothing_is_archived_by_itself_where_the_operators_minutes_are_nought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int, is_archived: bool
+) -> None:
+    rounds: list[object] = []
+
+    async def begin(transcodes: Transcodes) -> None:
+        rounds.append(transcodes)
+
+    monkeypatch.setattr(Transcodes, "sweep", begin)  # every round of sweeps begins with it
+    monkeypatch.setattr("mainstem.app._SWEEP_EVERY_S", 0.01)
+    async with house(tmp_path, archive_after_minutes=minutes) as here, here.operator() as client:
+        made = await checked(client, here, 9_999)
+        before = len(rounds)
+        await until(lambda: len(rounds) >= before + 2)  # the first of them is over
+        assert got(await client.get(f"/streams/{made['id']}"))["is_archived"] == is_archived
 
 
 async def checked(client: httpx.AsyncClient, here: House, seconds_ago: int, **fields: Any) -> dict[str, Any]:
