@@ -230,7 +230,7 @@ class Log(Protocol):
 
 
 class Sql(msgspec.Struct, frozen=True):
-    """A statement over the relation `events`, with `?` for each of `parameters`.
+    """A statement over the relation `events`, with `?` for each of `parameters`. It names the columns that it reads.
 
     `events` has the columns seq, idx, ts, arrived, event_type, data, metadata, event_id, and for the i-th of `leaves`
     `n{i}` (DOUBLE: the number there, else NULL) and `t{i}` (VARCHAR: its JSON text when it is not a number, or a number

@@ -516,6 +516,21 @@ async def test_a_stream_that_is_live_again_goes_on_within_half_an_hour(
     assert again["ended_at"] is None
 
 
+async def test_an_earlier_broadcast_stays_in_the_log(tmp_path: Path) -> None:
+    """The stream tells of the one that goes on, its figures of both."""
+    async with house(tmp_path) as here, here.operator() as client:
+        body = {"source": "Ada", "link": "https://example.org/", "status": "live"}
+        path = f"/streams/{got(await client.post('/streams', json=body), 201)['id']}"
+        for seconds, status in ((600, "offline"), (1_801, "live"), (60, "live")):
+            here.clock.advance(seconds)
+            again = got(await client.patch(path, json={"status": status}))
+        async with asyncio.timeout(PATIENCE_S):
+            while (figures := got(await client.get(f"{path}/analytics")))["broadcasts"] < 2:
+                continue
+    assert again["started_at"] == rfc3339(here.clock() - 60 * SECOND_US).replace("Z", ".000Z")
+    assert (figures["live_seconds"], figures["duration_seconds"]) == (660, 60)
+
+
 @pytest.mark.parametrize(("age_s", "status"), [(1_799, 200), (1_800, 201), (1_801, 201)])
 async def test_a_streamer_who_is_live_again_goes_on_within_half_an_hour(
     tmp_path: Path, age_s: int, status: int

@@ -166,3 +166,15 @@ async def test_what_does_not_fit_in_memory_goes_to_disk(tmp_path: FilePath) -> N
     assert await engine.run(FileSnapshot(tmp_path, ROWS[:1]), Sql(text), timeout_s=PATIENCE_S) == [(3_000_000,)]
     await engine.close()
     assert not spill.exists() or not list(spill.iterdir())
+
+
+async def test_files_of_several_kinds_are_counted_in_little_memory(tmp_path: FilePath) -> None:
+    """What differs is counted exactly, where a part of the files has a leaf as a column and others have it as text."""
+    rows = [event(place, {"amount": place, "user": {"id": f"u{place}"}}) for place in range(60_000)]
+    snapshot = FileSnapshot(tmp_path, rows, sealed=[20_000, 20_000], shredded=[[], [AMOUNT]])
+    counts = ", ".join(f"count(DISTINCT {column})" for column in ("n0", "t0", "n1", "t1"))
+    engine = DuckAnalytics(threads=2, memory_bytes=20 << 20, queries_max=3, temp_dir=tmp_path / "spill")
+    sql = Sql(f"SELECT {counts} FROM events WHERE event_type = ?", ["view"], [AMOUNT, USER])
+
+    assert await engine.run(snapshot, sql, timeout_s=PATIENCE_S) == [(60_000, 0, 0, 60_000)]
+    await engine.close()

@@ -22,6 +22,8 @@ _COLUMNS = [name for name in SCHEMA.names if name != "topic"]
 _LIVE = "live"
 _RUNNING_MAX = 2
 _INTERRUPT_EVERY_S = 0.02
+_GATHERED_ROWS_MAX = 20_000_000
+"""A gigabyte on disk or two, and some seconds."""
 
 
 class DuckAnalytics:
@@ -145,13 +147,35 @@ def _answer[Answer](read: Callable[[_Cursor, Sql], Answer], cursor: _Cursor, sna
     try:
         cursor.register(_LIVE, snapshot.live)
         cursor.execute(f"CREATE TEMP VIEW events AS {relation(snapshot.parts, sql.leaves, snapshot)}").fetchall()
-        return read(cursor, sql)
+        try:
+            return read(cursor, sql)
+        except duckdb.OutOfMemoryException:
+            if sum(part.rows for part in snapshot.parts) > _GATHERED_ROWS_MAX:
+                raise
+            _gather(cursor, sql)
+            return read(cursor, sql)
     except duckdb.InterruptException as error:
         raise Unavailable("The query was stopped.") from error
     except duckdb.OutOfMemoryException as error:
-        raise Exhausted("The query needs more memory than queries may use. Narrow it, or group by less.") from error
+        raise Exhausted(
+            "The query needs more memory than queries may use. Narrow it, group by less, or raise"
+            " MAINSTEM_QUERY_MEMORY_BYTES."
+        ) from error
     except duckdb.IOException as error:
         raise Unavailable("A file that the query needs could not be read.") from error
+
+
+def _gather(cursor: _Cursor, sql: Sql) -> None:
+    """Copy what a query reads into one table first, which goes to disk where it must: slower, but with less memory.
+
+    Read from the files themselves, each kind of them is decoded and grouped beside the others.
+    """
+    words = set(re.findall(r"\w+", sql.text))
+    columns = [*_COLUMNS, *(name for place in range(len(sql.leaves)) for name in (f"n{place}", f"t{place}"))]
+    named = [identifier(name) for name in columns if name in words] or ["seq"]
+    cursor.execute(f"CREATE TEMP TABLE gathered AS SELECT {', '.join(named)} FROM events").fetchall()
+    cursor.execute("DROP VIEW events").fetchall()
+    cursor.execute("ALTER TABLE gathered RENAME TO events").fetchall()
 
 
 def _sealed(files: Sequence[str], kind: _Kind, names: Mapping[Path, Columns]) -> str:
