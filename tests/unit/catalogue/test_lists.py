@@ -172,11 +172,20 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("few", [lists.NARROW_SEARCH_ROWS_MAX, 0])  # 0: as if every search found many
 @pytest.mark.parametrize("change", CHANGES)
 async def test_what_a_search_found_is_found_anew_after_a_change(
-    records: Records, listings: Listings, newcomer: Listings, administrator: Principal, ada: Principal, change: str
+    records: Records,
+    listings: Listings,
+    newcomer: Listings,
+    administrator: Principal,
+    ada: Principal,
+    change: str,
+    few: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever it is: a page of each order is then what somebody finds who never asked before."""
+    monkeypatch.setattr(lists, "NARROW_SEARCH_ROWS_MAX", few)
     await fill(records, [ada.account], 1)
     requests = [
         PageRequest(filters=filters, sort=sort)
