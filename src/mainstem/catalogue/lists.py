@@ -118,8 +118,8 @@ def is_indexed(search: str) -> bool:
 
 
 def is_wholly_indexed(search: str) -> bool:
-    """Whether what the index finds has all of the text."""
-    return SEARCH_INDEXED_CHARACTERS_MIN <= len(search) <= SEARCH_INDEXED_CHARACTERS_MAX
+    """Whether what the index finds has all of the text, and not only what that begins with."""
+    return len(search) <= SEARCH_INDEXED_CHARACTERS_MAX
 
 
 def _only_counted(filters: Filters) -> bool:
@@ -176,7 +176,7 @@ def _searched(filters: Filters) -> list[ColumnElement[bool]]:
 def _whole(filters: Filters) -> list[ColumnElement[bool]]:
     """That a listing has all of a text of which the index knows no more than the beginning."""
     search = filters.search or ""
-    return [_contains(search)] if len(search) > SEARCH_INDEXED_CHARACTERS_MAX else []
+    return [] if is_wholly_indexed(search) else [_contains(search)]
 
 
 def _contains(search: str) -> ColumnElement[bool]:
