@@ -287,6 +287,8 @@ class _Connection:
         self._ended: asyncio.Future[MainstemError] = loop.create_future()
 
     def end(self, error: MainstemError) -> None:
+        self.is_waited_for = False
+        self.caught_up.set()
         if not self._ended.done():
             self._ended.set_result(error)
 
